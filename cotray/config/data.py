@@ -1,0 +1,88 @@
+"""Settings of the data's side: dataset, ingest, enhancement, split, cell finding."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cotray.config.base import Section
+
+
+class DatasetConfig(Section):
+    """Which images, and how their names become labels."""
+
+    name: str = "phantom"
+    """Layout of the images: `cotray datasets` lists the known ones; `folder` reads class folders."""
+    root: str | None = None
+    """Folder or URI that holds the images. The phantom needs none: it is drawn on the spot."""
+    class_map: dict[str, int] = {}
+    """For `folder`: class folder -> 1 (malignant) or 0 (normal), e.g. {Benign: 0, Early: 1}."""
+    subjects_csv: str | None = None
+    """For `folder`: CSV (relative to root or a URI) with columns `path` and `subject`."""
+    limit: int | None = Field(None, ge=1)
+    """Use at most this many images, spread evenly over classes and over the listing; None = all."""
+    multi_cell: bool | None = None
+    """True: images are fields with many cells; False: one cell each; None: as the layout says."""
+    phantom_subjects: int = Field(24, ge=4)
+    """For `phantom`: how many subjects to draw; two thirds are malignant."""
+    phantom_cells: int = Field(8, ge=1)
+    """For `phantom`: images per subject."""
+
+
+class IngestConfig(Section):
+    """Reading and checking image files."""
+
+    max_pixels: int = Field(50_000_000, ge=1)
+    """An image with more pixels than this is quarantined before it is decoded."""
+    min_side: int = Field(16, ge=1)
+    """An image with a side shorter than this is quarantined."""
+    mask_regions: list[tuple[float, float, float, float]] = []
+    """Rectangles (x0, y0, x1, y1) as fractions of width and height to blank in every image: known
+    shortcuts such as a scale bar. Filled with the image's median colour."""
+    blocks_per_cpu: int = Field(4, ge=1)
+    """Ray Data blocks per CPU; more blocks means finer progress, fewer means less overhead."""
+
+
+class EnhanceConfig(Section):
+    """Contrast and sharpness (paper, section 3.2)."""
+
+    method: Literal["clahe_sharpen", "none", "he", "fuzzy", "clahe", "sharpen", "mirnet"] = "clahe_sharpen"
+    """`clahe_sharpen` is the paper's; the others serve its ablation. `mirnet` needs your weights."""
+    clip_limit: float = Field(2.0, gt=0)
+    """CLAHE clip limit, on L of Lab."""
+    tiles: int = Field(8, ge=1)
+    """CLAHE grid: tiles x tiles."""
+    mirnet_weights: str | None = None
+    """TorchScript file of MIRNet weights, for `mirnet`."""
+
+
+class SplitConfig(Section):
+    """How images are divided into train, validation and test."""
+
+    mode: Literal["disjoint", "leaky"] = "disjoint"
+    """`disjoint` keeps every group (subject, or near-duplicates and neighbours) on one side. `leaky` is
+    the field's random split: it inflates results and exists only to measure by how much."""
+    test_fraction: float = Field(0.3, gt=0, lt=1)
+    """Share of groups held out for the final figures."""
+    val_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of the remaining groups used to stop and calibrate."""
+    block: int = Field(10, ge=1)
+    """Where a dataset names no subjects: this many consecutive files of a class form one group."""
+    near_duplicate_bits: int = Field(6, ge=0, le=16)
+    """Images whose 64-bit perceptual hashes differ in at most this many bits share a group."""
+
+
+class RoiConfig(Section):
+    """Finding stained nuclei classically; each gives LeuSAM a box prompt."""
+
+    min_area: float = Field(0.003, gt=0, lt=1)
+    """Smallest nucleus, as a share of the image's area."""
+    max_area: float = Field(0.6, gt=0, le=1)
+    """Largest nucleus, as a share of the image's area."""
+    margin: float = Field(0.25, ge=0)
+    """Box margin around a nucleus, as a share of the nucleus' longer side."""
+    max_cells: int = Field(32, ge=1)
+    """At most this many boxes in one field, the largest first."""
+    split_touching: bool = True
+    """Part touching nuclei by a distance-transform watershed."""

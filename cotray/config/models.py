@@ -1,0 +1,162 @@
+"""Settings of everything that is trained: LeuSAM, LeuGAN, backbone, GraFR, HDLC."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cotray.config.base import Section
+
+
+class TrainConfig(Section):
+    """What every training shares."""
+
+    epochs: int = Field(10, ge=1)
+    """Passes over the training split."""
+    batch_size: int = Field(32, ge=1)
+    """Items per step over all workers together."""
+    lr: float = Field(1e-3, gt=0)
+    """Base learning rate of AdamW; cosine schedule with warm-up."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """AdamW weight decay."""
+    grad_clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    patience: int = Field(0, ge=0)
+    """Stop after this many epochs without a better validation score; 0 = never."""
+    checkpoint_every: int = Field(1, ge=1)
+    """Epochs between checkpoints: what a kill can cost."""
+
+
+class SegmentConfig(Section):
+    """LeuSAM: Segment Anything fine-tuned on leukocyte masks."""
+
+    variant: Literal["tiny", "vit_b", "vit_l", "vit_h"] = "tiny"
+    """`tiny` trains from scratch; the others start from your SAM checkpoint."""
+    checkpoint: str | None = None
+    """SAM checkpoint file for `vit_*`."""
+    image_size: int = Field(256, ge=64)
+    """Side of the square LeuSAM sees (SAM's own is 1024)."""
+    embed_dim: int = Field(96, ge=16)
+    """Width of the `tiny` image encoder."""
+    depth: int = Field(4, ge=1)
+    """Blocks of the `tiny` image encoder."""
+    heads: int = Field(4, ge=1)
+    """Attention heads of the `tiny` image encoder."""
+    prompt_dim: int = Field(64, ge=16)
+    """Channels between encoder and decoder for `tiny` (SAM's own is 256)."""
+    window: Literal["cell", "image"] = "cell"
+    """`cell`: look at a window around each box; `image`: embed the whole image once for all its boxes."""
+    context: float = Field(1.6, ge=1.0)
+    """Side of the window over the longer side of the box, when `window` is `cell`."""
+    phantom_cells: int = Field(400, ge=0)
+    """Phantom cells to train on where the dataset has no masks."""
+    jitter: float = Field(0.1, ge=0, lt=0.5)
+    """How far training moves each side of a box prompt, as a share of the box."""
+    cell_size: int = Field(96, ge=32)
+    """Side in pixels of the cut-out cells that later stages see."""
+    cell_margin: float = Field(0.1, ge=0)
+    """Black margin around the mask in the cut-out, as a share of its longer side."""
+    train: TrainConfig = TrainConfig(epochs=12, batch_size=8, lr=1e-3)
+    """Training of LeuSAM."""
+
+
+class GanConfig(Section):
+    """LeuGAN, Eq. 1-2: synthetic cells for the smaller class of the training split."""
+
+    image_size: int = Field(64, ge=32)
+    """Side of synthetic cells (paper: 256); a multiple of 16."""
+    latent: int = Field(128, ge=1)
+    """Length of z, drawn from (-1, 1)."""
+    channels: int = Field(256, ge=16)
+    """Feature maps after the dense layer (paper: 1024), halved at each of four steps up."""
+    spectral_norm: bool = True
+    """Spectral normalisation of the discriminator (not in the paper)."""
+    diffaugment: bool = True
+    """Differentiable augmentation of real and synthetic cells (not in the paper)."""
+    ema: float = Field(0.99, ge=0, lt=1)
+    """Moving average of generator weights used for sampling; 0 = off (paper)."""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam beta1 of both networks."""
+    max_ratio: float = Field(1.0, ge=0)
+    """Never more synthetic cells than this times the class' real ones."""
+    train: TrainConfig = TrainConfig(epochs=40, batch_size=32, lr=2e-4, weight_decay=0.0)
+    """Training of LeuGAN."""
+
+    @model_validator(mode="after")
+    def _multiple(self) -> GanConfig:
+        if self.image_size % 16:
+            raise ValueError("gan.image_size must be a multiple of 16")
+        return self
+
+
+class SmodConfig(Section):
+    """SMod, Eq. 9: five spatial feature learning blocks."""
+
+    filters: tuple[int, int, int, int, int] = (32, 64, 128, 256, 256)
+    """Filters of the five blocks."""
+    order: Literal["eq9", "alg1"] = "eq9"
+    """`eq9`: conv-BN-ReLU-pool; `alg1`: pool-conv-BN (the paper has both)."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout at the end of each block."""
+
+
+class BackboneConfig(Section):
+    """GMod + SMod (Eq. 3-9), trained end to end with a linear head."""
+
+    name: str = "cotconet"
+    """Which backbone: `cotconet`, `gmod`, `smod`."""
+    image_size: int = Field(96, ge=32)
+    """Side of the input; a multiple of 32 and of `patch`."""
+    patch: int = Field(16, ge=2)
+    """Patch side p; token width is p*p*3."""
+    layers: int = Field(2, ge=1)
+    """Transformer layers L."""
+    heads: int = Field(4, ge=1)
+    """Attention heads H; divides p*p*3."""
+    mlp_ratio: float = Field(2.0, gt=0)
+    """Hidden width of the MLP over the token width (paper: 4)."""
+    gmod_dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout inside the transformer."""
+    skip: bool = True
+    """Feed SMod the image beside GMod's map (six channels); False = GMod's map alone, as printed."""
+    smod: SmodConfig = SmodConfig()
+    """The convolutional half."""
+    label_smoothing: float = Field(0.05, ge=0, lt=0.5)
+    """Label smoothing of the cross-entropy."""
+    augment: bool = True
+    """Flips, quarter turns, and brightness, contrast and stain jitter on the device."""
+    train: TrainConfig = TrainConfig(epochs=30, batch_size=32, lr=1e-3)
+    """Training of the backbone."""
+
+    @model_validator(mode="after")
+    def _shapes(self) -> BackboneConfig:
+        if self.image_size % 32 or self.image_size % self.patch:
+            raise ValueError("backbone.image_size must be a multiple of 32 and of backbone.patch")
+        if (self.patch * self.patch * 3) % self.heads:
+            raise ValueError("backbone.heads must divide patch*patch*3")
+        return self
+
+
+class GrafrConfig(Section):
+    """GraFR, Eq. 10-13: reconstruct each cell's features from its neighbours in a bank."""
+
+    k: int | None = Field(10, ge=1)
+    """The k most similar training cells (Eq. 12's aim); None = all of them (Eq. 13 as printed)."""
+    mode: Literal["concat", "replace"] = "concat"
+    """`concat`: [x, x_hat]; `replace`: x_hat alone."""
+    eps: float = Field(1e-6, gt=0)
+    """Added to distances so that similarity stays finite."""
+
+
+class HdlcConfig(Section):
+    """HDLC: one convolution, a linear map back to a vector, six dense layers, sigmoid."""
+
+    filters: int = Field(128, ge=1)
+    """Filters of the 1-D convolution."""
+    hidden: tuple[int, int, int, int, int] = (256, 128, 64, 32, 16)
+    """Widths of the first five dense layers; the sixth gives the logit."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout between dense layers."""
+    train: TrainConfig = TrainConfig(epochs=40, batch_size=64, lr=1e-3, patience=10)
+    """Training of HDLC."""

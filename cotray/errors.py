@@ -1,0 +1,160 @@
+"""The error tree. Every error says what happened, where, and how to cure it.
+
+::
+
+    CotrayError
+    |-- ConfigError            a setting is wrong
+    |   |-- UnknownKeyError        no such key; names the nearest valid one
+    |   |-- UnknownNameError       no such preset, dataset, method ...; names the nearest
+    |   `-- InvalidValueError      the key exists, the value is not acceptable
+    |-- DataError              the images or tables given are not usable
+    |   |-- DatasetNotFoundError   nothing at the given root
+    |   |-- EmptyDatasetError      a root without a usable image
+    |   |-- ClassError             one class only, or a class without a mapping
+    |   |-- TooFewGroupsError      a class has too few groups for a disjoint split
+    |   |-- DecodeError            one file cannot be read as an image (quarantined)
+    |   |-- LabelFileError         a CSV lacks a column or names missing files
+    |   `-- ManifestError          a table does not follow the manifest schema
+    |-- RunError               the run folder or one of its stages is not usable
+    |   |-- RunNotWritableError
+    |   |-- RunMismatchError       the folder holds a run made with other settings
+    |   `-- MissingStageError      an earlier stage has not been run
+    |-- ModelError             weights or training went wrong
+    |   |-- WeightsError           a file of weights is missing, truncated or of another architecture
+    |   |-- NonFiniteLossError     training met NaN or infinity
+    |   |-- TrainingError          a training job failed for good
+    |   `-- BundleError            a bundle is incomplete or was altered
+    |-- TrackingError          MLflow could not be reached or refused
+    `-- ServeError             the HTTP service could not start
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CotrayError(Exception):
+    """Base of every error a user can cause or cure.
+
+    ``what`` is one sentence; ``where`` names the file, key or URI; ``cure`` says what to do next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: object | None = None, cure: str | None = None) -> None:
+        # All three go to Exception.args so that the error survives pickling between Ray processes.
+        super().__init__(what, None if where is None else str(where), cure)
+        self.what, self.where, self.cure = self.args
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.cure)
+
+    def __str__(self) -> str:
+        where = f" [{self.where}]" if self.where else ""
+        cure = f" {self.cure}" if self.cure else ""
+        return f"{self.what}{where}{cure}"
+
+
+def _rebuild(kind: type[CotrayError], what: str, where: str | None, cure: str | None) -> CotrayError:
+    return kind(what, where=where, cure=cure)
+
+
+class ConfigError(CotrayError):
+    """A setting is wrong."""
+
+
+class UnknownKeyError(ConfigError):
+    """No such configuration key."""
+
+
+class UnknownNameError(ConfigError):
+    """No such preset, dataset, method or stage."""
+
+
+class InvalidValueError(ConfigError):
+    """The key exists, its value is not acceptable."""
+
+
+class DataError(CotrayError):
+    """The images or tables given are not usable."""
+
+
+class DatasetNotFoundError(DataError):
+    """Nothing at the given root, or not the layout that was named."""
+
+
+class EmptyDatasetError(DataError):
+    """A root without one usable image."""
+
+
+class ClassError(DataError):
+    """Only one class is present, or a class has no mapping to normal or malignant."""
+
+
+class TooFewGroupsError(DataError):
+    """A class has too few groups (subjects) for a disjoint split."""
+
+
+class DecodeError(DataError):
+    """One file cannot be read as an image; ingest quarantines it with ``what`` as the reason."""
+
+
+class LabelFileError(DataError):
+    """A CSV lacks a column, or names files that are not there."""
+
+
+class ManifestError(DataError):
+    """A table does not follow the manifest schema."""
+
+
+class RunError(CotrayError):
+    """The run folder or one of its stages is not usable."""
+
+
+class RunNotWritableError(RunError):
+    """The run folder cannot be created or written."""
+
+
+class RunMismatchError(RunError):
+    """The folder holds a run that cannot be continued with these settings."""
+
+
+class MissingStageError(RunError):
+    """An earlier stage has not been completed."""
+
+
+class ModelError(CotrayError):
+    """Weights or training went wrong."""
+
+
+class WeightsError(ModelError):
+    """A file of weights is missing, truncated or belongs to another architecture."""
+
+
+class NonFiniteLossError(ModelError):
+    """Training met NaN or infinity."""
+
+
+class TrainingError(ModelError):
+    """A training job failed for good, after its retries."""
+
+
+class BundleError(ModelError):
+    """A bundle is incomplete or was altered."""
+
+
+class TrackingError(CotrayError):
+    """MLflow could not be reached, or refused."""
+
+
+class ServeError(CotrayError):
+    """The HTTP service could not start."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A cure: ``Did you mean 'x'?`` where something is near, and the valid names either way."""
+    options = sorted(valid)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}Valid names: {', '.join(options)}."

@@ -1,0 +1,137 @@
+"""What a trainable model is to the training harness, and the pieces all of them share.
+
+A :class:`Learner` is pure torch: it owns networks, optimizers and losses and knows neither
+Ray nor files. ``cotray.stages.training`` drives any of them the same way: wrap for DDP, loop
+over epochs and batches, validate, checkpoint, resume.
+
+Shapes: B batch; everything else is the learner's own business.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cotray.errors import WeightsError
+
+Batch = Mapping[str, Tensor]
+Wrap = Callable[[nn.Module], nn.Module]
+
+
+def derive_seed(seed: int, *key: int) -> int:
+    """A 63-bit seed for one place (``key``: epoch, rank, item ...) under one run seed."""
+    state = np.random.SeedSequence(entropy=seed, spawn_key=key).generate_state(2, np.uint32)
+    return int(state[0]) << 31 | int(state[1]) >> 1
+
+
+def cosine_lr(step: int, total: int, warmup: int) -> float:
+    """Factor on the base rate: linear warm-up, then half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / max(1, warmup)
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Learner(ABC):
+    """Networks, optimizers and losses of one model.
+
+    Life: construct (networks built, seeded) -> :meth:`prepare` (device, DDP, optimizers) ->
+    ``train_step``/``predict_step`` per batch. The harness reseeds torch's global generator at
+    the start of each epoch from (seed, epoch, rank), so that a resumed run repeats dropout and
+    augmentation exactly; a learner keeps no random state of its own.
+    """
+
+    monitor: str = "val_loss"
+    """Name of the validation metric that decides which checkpoint is best."""
+    monitor_mode: str = "min"
+    """``min`` or ``max``."""
+
+    def __init__(self) -> None:
+        self.nets: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.device = torch.device("cpu")
+        self.total_steps = 1
+        self.step = 0
+
+    @abstractmethod
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Optimizers over ``self.nets``, at their base learning rates."""
+
+    @abstractmethod
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """Forward, backward and step on one batch; returns scalars to log (a ``loss`` at least)."""
+
+    @abstractmethod
+    def predict_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Per-item outputs ``(B, ...)`` on the CPU, without gradients, for :meth:`score`."""
+
+    @abstractmethod
+    def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+        """Metrics over a whole split from the concatenated outputs of :meth:`predict_step`."""
+
+    def prepare(self, device: torch.device, wrap: Wrap, total_steps: int) -> None:
+        """Move to ``device``, wrap each network (DDP), build optimizers, set the schedule's length."""
+        self.device, self.total_steps = device, max(1, total_steps)
+        self.nets = {name: wrap(net.to(device)) for name, net in self.nets.items()}
+        self.optimizers = self.build_optimizers()
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+
+    def set_train(self, mode: bool) -> None:
+        """Switch every network between training and evaluation."""
+        for net in self.nets.values():
+            net.train(mode)
+
+    def schedule(self, warmup_fraction: float = 0.05) -> None:
+        """Set every optimizer's rate for the current step; call once per train step."""
+        factor = cosine_lr(self.step, self.total_steps, int(warmup_fraction * self.total_steps))
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+        self.step += 1
+
+    def weights(self) -> dict[str, dict[str, Tensor]]:
+        """State dict of each network, unwrapped, on the CPU."""
+        return {
+            name: {k: v.detach().cpu().clone() for k, v in unwrap(net).state_dict().items()}
+            for name, net in self.nets.items()
+        }
+
+    def load_weights(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Load what :meth:`weights` gave. Raises WeightsError where names or shapes differ."""
+        for name, net in self.nets.items():
+            try:
+                unwrap(net).load_state_dict(weights[name])
+            except (KeyError, RuntimeError) as error:
+                raise WeightsError(
+                    f"These weights do not fit the network '{name}': {str(error)[:300]}",
+                    cure="Use weights made with the same preset and model settings.",
+                ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue exactly: weights, optimizers, step."""
+        return {
+            "weights": self.weights(),
+            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`; call after :meth:`prepare`."""
+        self.load_weights(state["weights"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.step = int(state["step"])
+
+
+def unwrap(net: nn.Module) -> nn.Module:
+    """The network inside a DDP wrapper, or itself."""
+    inner = getattr(net, "module", None)
+    return inner if isinstance(inner, nn.Module) else net
