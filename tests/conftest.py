@@ -1,0 +1,29 @@
+"""Shared fixtures: the real images, where they are, and quiet, private Ray and MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def data_root() -> Path:
+    """Folder of real images; COTRAY_SHARED_DATA overrides the place beside the checkout."""
+    return Path(os.environ.get("COTRAY_SHARED_DATA", REPO.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """``shared_data("all-idb2")`` is that folder, or the test is skipped with a message."""
+
+    def find(name: str) -> Path:
+        folder = data_root() / name
+        if not folder.is_dir():
+            pytest.skip(f"real images not found at {folder}; set COTRAY_SHARED_DATA")
+        return folder
+
+    return find
