@@ -1,0 +1,66 @@
+"""Joining or starting Ray, quietly, and asking it what there is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from cotray.config import ComputeConfig
+
+DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # a lab's tool phones nobody
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the controller's 2 s poll would dominate short epochs
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TQDM_DISABLE": "1",
+}
+
+
+def connect(verbose: bool = False) -> None:
+    """Use the Ray that is there (a job's, RAY_ADDRESS, or this process'), else start one here."""
+    for key, value in DEFAULTS.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    if not ray.is_initialized():
+        level = logging.INFO if verbose else logging.ERROR
+        options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose}
+        if not os.environ.get("RAY_ADDRESS"):
+            options |= {"include_dashboard": False}
+        ray.init(**options)
+    _quiet_data(verbose)
+
+
+def _quiet_data(verbose: bool) -> None:
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    if not verbose:
+        for name in ("ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def cpus() -> int:
+    """CPUs of the whole cluster."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def use_gpu(compute: ComputeConfig) -> bool:
+    """Whether stages should ask for GPUs."""
+    import ray
+
+    if compute.gpu == "auto":
+        return float(ray.cluster_resources().get("GPU", 0)) >= compute.train_workers
+    return compute.gpu == "yes"
+
+
+def node_cpus() -> int:
+    """CPUs of the largest node: what one training worker may use."""
+    import ray
+
+    return max((int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]), default=1) or 1
