@@ -1,0 +1,122 @@
+"""Classify: HDLC on the selected features, temperature and threshold from validation, the bundle."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cotray.bundle import Bundle, save_bundle
+from cotray.classification.calibration import apply_temperature, fit_temperature, sigmoid
+from cotray.classification.hdlc import HDLC
+from cotray.classification.learner import HdlcLearner
+from cotray.config import Config
+from cotray.evaluation.metrics import best_threshold
+from cotray.learning import derive_seed
+from cotray.predictor import load_net
+from cotray.runs import StageResult
+from cotray.stages.base import Stage, StageRun
+from cotray.stages.cells import class_weight, labels
+from cotray.stages.extract import load_features, select_rows
+from cotray.stages.ingest import single_cell
+from cotray.stages.train_backbone import require_two_classes
+from cotray.stages.training import Arrays, Job, Weights, fit, load_fitted, read_array
+
+
+def run(config: Config, at: StageRun) -> StageResult:
+    """Train HDLC, calibrate it on validation and write the bundle. Raises ClassError, TrainingError."""
+    rows, feat = load_features(at)
+    mask = read_array(at.input("select").read_bytes("mask.npy")).astype(bool)
+    label = labels(rows)
+    train, valid = select_rows(rows, ("train",)), select_rows(rows, ("val",), "real")
+    require_two_classes(label[train])
+    job = hdlc_job(config, _arrays(feat, label, train, mask), _arrays(feat, label, valid, mask))
+    fitted = fit(job, config.compute, at)
+    logit, truth = _logits(config, fitted.weights, feat[valid][:, mask]), label[valid]
+    temperature = fit_temperature(logit, truth)
+    probability = sigmoid(apply_temperature(logit, temperature))
+    threshold = best_threshold(truth, probability) if len(np.unique(truth)) == 2 else 0.5
+    bundle = save_bundle(at.folder / "bundle", _bundle(config, at, mask, fitted.weights, temperature, threshold))
+    counts = {"train_cells": int(train.sum()), "val_cells": int(valid.sum()), "features": int(mask.sum())}
+    metrics = {"temperature": temperature, "threshold": threshold}
+    return StageResult(counts, metrics, {"bundle": "bundle"}, [f"bundle {bundle.version}"])
+
+
+def hdlc_job(config: Config, train: Arrays, valid: Arrays) -> Job:
+    """HDLC as a training job."""
+    seed = derive_seed(config.seed, 30)
+    width = train["feature"].shape[1]
+    weight = class_weight(train["label"])
+    scale = (train["feature"].mean(0), train["feature"].std(0))
+    build = functools.partial(build_learner, config, width, seed, weight, scale)
+    return Job("hdlc", build, train, valid, config.hdlc.train, seed)
+
+
+def build_learner(
+    config: Config,
+    width: int,
+    seed: int,
+    weight: tuple[float, float],
+    scale: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> HdlcLearner:
+    """An HDLC learner that standardises its input by the training split's mean and deviation."""
+    learner = HdlcLearner(config.hdlc, width, seed, weight)
+    hdlc = learner.nets["hdlc"]
+    assert isinstance(hdlc, HDLC)
+    hdlc.set_scale(torch.from_numpy(scale[0]), torch.from_numpy(scale[1]))
+    return learner
+
+
+def _arrays(
+    feat_ND: NDArray[np.float32], label_N: NDArray[np.int64], keep: NDArray[np.bool_], mask: NDArray[np.bool_]
+) -> Arrays:
+    return {"feature": np.ascontiguousarray(feat_ND[keep][:, mask]), "label": label_N[keep]}
+
+
+@torch.no_grad()
+def _logits(config: Config, weights: Weights, feat_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+    hdlc = load_net(HDLC(config.hdlc, feat_ND.shape[1]), weights["hdlc"], "HDLC")
+    logit: NDArray[np.float64] = hdlc(torch.from_numpy(np.ascontiguousarray(feat_ND))).double().numpy()
+    return logit
+
+
+def _bundle(
+    config: Config,
+    at: StageRun,
+    mask: NDArray[np.bool_],
+    weights: Weights,
+    temperature: float,
+    threshold: float,
+) -> Bundle:
+    def trained(stage: str, name: str) -> Weights:
+        fitted = load_fitted(StageRun(stage, at.run, ""), name)
+        assert fitted is not None  # that stage is complete
+        return fitted.weights
+
+    bank = read_array(at.input("extract").read_bytes("bank.npy")).astype(np.float32)
+    return Bundle(
+        config=config,
+        tensors={
+            "leusam": trained("segment", "leusam")["leusam"],
+            "backbone": trained("train_backbone", "backbone")["backbone"],
+            "grafr": {"bank": torch.from_numpy(bank)},
+            "selection": {"mask": torch.from_numpy(mask)},
+            "hdlc": weights["hdlc"],
+        },
+        temperature=temperature,
+        threshold=threshold,
+        single_cell=single_cell(config),
+        facts={"dataset": config.dataset.name, "preset": config.preset, "seed": config.seed},
+    )
+
+
+STAGE = Stage(
+    name="classify",
+    summary="train HDLC on the selected features; calibrate; write the bundle",
+    version=1,
+    sections=("hdlc",),
+    needs=("extract", "select"),
+    run=run,
+)

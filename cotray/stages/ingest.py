@@ -1,0 +1,184 @@
+"""Ingest: folder or dataset -> checked, enhanced images with labels, groups and a frozen split."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cotray import manifest
+from cotray.config import Config
+from cotray.data.catalog import ImageRecord, decode_cell_mask, find_dataset, limit_records
+from cotray.data.decode import decode_mask_file, encode_png
+from cotray.data.hashing import perceptual_hash, pixel_digest
+from cotray.data.phantom import PhantomSpec, draw_phantom, phantom_index
+from cotray.data.splits import check_disjoint, group_records, make_split, split_digest
+from cotray.errors import DatasetNotFoundError, DecodeError, EmptyDatasetError
+from cotray.predictor import decode, prepare
+from cotray.runs import StageResult
+from cotray.stages.base import Stage, StageRun
+from cotray.stages.parts import Plan, chunk_size, chunks, read_parts, run_parts
+from cotray.storage import Folder, absolute
+
+Item = ImageRecord | PhantomSpec
+
+
+def run(config: Config, at: StageRun) -> StageResult:
+    """Read every file; quarantine what cannot be used; group, split and freeze.
+
+    Raises DatasetNotFoundError, EmptyDatasetError, ClassError, TooFewGroupsError.
+    """
+    items, rejected = list_items(config)
+    parts = chunks(items, chunk_size(len(items), config.ingest.blocks_per_cpu))
+    work = functools.partial(_Reader, config)
+    run_parts(Plan("images", work, parts, at.folder / "images"), config.compute, at)
+    rows = read_parts(at.folder / "images", len(parts))
+    rows = pa.concat_tables([rows, manifest.table(_quarantined(path, why) for path, why in rejected)])
+    used = manifest.where(rows, status="used")
+    if not len(used):
+        raise EmptyDatasetError(
+            f"None of the {len(rows)} files could be used; the first: {rows['reason'][0].as_py()}.",
+            where=config.dataset.root,
+            cure="See quarantine.parquet in the run's ingest folder for every reason.",
+        )
+    used, digest = split_rows(used, config, at)
+    at.folder.write_parquet("manifest.parquet", manifest.check(used))
+    at.folder.write_parquet("quarantine.parquet", manifest.where(rows, status="quarantined"))
+    return _result(rows, used, digest, len(parts))
+
+
+def list_items(config: Config) -> tuple[list[Item], list[tuple[str, str]]]:
+    """What to read, and (path, reason) of image files whose names do not fit the layout."""
+    dataset = config.dataset
+    layout = find_dataset(dataset.name)
+    if dataset.name == "phantom":
+        specs = phantom_index("all-idb2", dataset.phantom_subjects, dataset.phantom_cells, config.seed)
+        return list(specs[: dataset.limit]), []
+    folder = dataset_folder(config)
+    parsed = layout.parse(folder.files(), lambda path: folder.read_bytes(path).decode("utf-8-sig"), dataset)
+    records = limit_records(parsed.records, dataset.limit) if dataset.limit else parsed.records
+    return list(records), list(parsed.rejected)
+
+
+def dataset_folder(config: Config) -> Folder:
+    """The dataset's root. Raises DatasetNotFoundError where it is not given or not there."""
+    if not config.dataset.root:
+        raise DatasetNotFoundError(
+            f"The dataset '{config.dataset.name}' needs a folder.", cure="Give it with --root DIR."
+        )
+    folder = Folder(absolute(config.dataset.root))
+    if not folder.exists():
+        raise DatasetNotFoundError("There is no such folder.", where=config.dataset.root, cure="Check --root.")
+    return folder
+
+
+def listing(config: Config) -> Mapping[str, Any]:
+    """A cheap mark of the images' content for the fingerprint: names, sizes, modification marks."""
+    if config.dataset.name == "phantom":
+        return {}
+    return {"listing": dataset_folder(config).sizes()}
+
+
+def single_cell(config: Config) -> bool:
+    """Whether images hold one cell each: as configured, else as the layout says."""
+    if config.dataset.multi_cell is not None:
+        return not config.dataset.multi_cell
+    return not find_dataset(config.dataset.name).multi_cell
+
+
+class _Reader:
+    """Reads the items of one part in a Ray worker."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = Folder(absolute(config.dataset.root)) if config.dataset.root else None
+
+    def __call__(self, part: int, items: Sequence[Item]) -> pa.Table:
+        return manifest.table(self._row(item) for item in items)
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        try:
+            return self._used(item)
+        except DecodeError as error:
+            return _quarantined(item.path, error.what)
+        except OSError as error:
+            return _quarantined(item.path, f"cannot be read: {error.strerror or error}")
+
+    def _used(self, item: Item) -> dict[str, Any]:
+        rgb, mask = self._pixels(item)
+        height, width = rgb.shape[:2]
+        return {
+            "id": item.path,
+            "image_id": item.path,
+            "source": "real",
+            "label": item.label,
+            "class_name": item.class_name if isinstance(item, ImageRecord) else _class(item),
+            "subject": item.subject,
+            "status": "used",
+            "width": width,
+            "height": height,
+            "digest": pixel_digest(rgb),
+            "phash": perceptual_hash(rgb),
+            "image": encode_png(prepare(rgb, self.config)),
+            "mask": None if mask is None else encode_png(mask.astype(np.uint8) * 255),
+        }
+
+    def _pixels(self, item: Item) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        if isinstance(item, PhantomSpec):
+            drawn = draw_phantom(item)
+            return drawn.rgb, drawn.instances > 0
+        assert self.folder is not None  # only the phantom has no root
+        rgb = decode(self.folder.read_bytes(item.path), self.config)
+        if item.mask_path is None:
+            return rgb, None
+        raw = decode_mask_file(self.folder.read_bytes(item.mask_path))
+        mask = decode_cell_mask(self.config.dataset.name, raw, item.mask_path)
+        return rgb, mask if mask.shape == rgb.shape[:2] else None
+
+
+def _class(spec: PhantomSpec) -> str:
+    return "malignant" if spec.label else "normal"
+
+
+def _quarantined(path: str, reason: str) -> dict[str, Any]:
+    return {"id": path, "image_id": path, "source": "real", "status": "quarantined", "reason": reason}
+
+
+def split_rows(used: pa.Table, config: Config, at: StageRun) -> tuple[pa.Table, str]:
+    """Group near-duplicates and subjects, split, freeze in ``split.json``; returns rows and digest."""
+    labels, subjects = used["label"].to_pylist(), used["subject"].to_pylist()
+    ids = used["id"].to_pylist()
+    hashes = np.asarray(used["phash"].to_pylist(), np.uint64)
+    groups = group_records(ids, labels, subjects, hashes, config.split)
+    splits = make_split(groups, labels, config.split, config.seed)
+    if config.split.mode == "disjoint":
+        check_disjoint(groups, splits)
+    digest = split_digest(ids, splits, groups)
+    frozen = {i: [s, g] for i, s, g in zip(ids, splits, groups, strict=True)}
+    at.folder.write_json("split.json", {"sha256": digest, "mode": config.split.mode, "rows": frozen})
+    return manifest.assign(manifest.assign(used, "group", groups), "split", splits), digest
+
+
+def _result(rows: pa.Table, used: pa.Table, digest: str, parts: int) -> StageResult:
+    quarantined = len(rows) - len(used)
+    counts = {"in": len(rows), "used": len(used), "quarantined": quarantined, "parts": parts}
+    counts |= {f"split_{k}": v for k, v in manifest.count(used, "split").items()}
+    counts |= {f"label_{k}": v for k, v in manifest.count(used, "label").items()}
+    counts["groups"] = len(set(used["group"].to_pylist()))
+    notes = [f"split {digest[:12]}", f"{len(rows)} files in = {len(used)} used + {quarantined} quarantined"]
+    return StageResult(counts, {}, {"manifest": "manifest.parquet", "split": "split.json"}, notes)
+
+
+STAGE = Stage(
+    name="ingest",
+    summary="read, check, enhance and split the images",
+    version=1,
+    sections=("dataset", "ingest", "enhance", "split"),
+    needs=(),
+    run=run,
+    extra=listing,
+)

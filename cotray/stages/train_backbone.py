@@ -1,0 +1,62 @@
+"""Train backbone: GMod + SMod end to end with a linear head, on real and synthetic training cells."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from cotray.config import Config
+from cotray.errors import ClassError
+from cotray.features.learner import BackboneLearner
+from cotray.imaging.resize import resize_square
+from cotray.learning import derive_seed
+from cotray.runs import StageResult
+from cotray.stages.base import Stage, StageRun
+from cotray.stages.cells import Cells, class_weight, concat, real_cells, split_of, synthetic_cells
+from cotray.stages.training import Arrays, Job, fit
+
+
+def run(config: Config, at: StageRun) -> StageResult:
+    """Train the backbone. Raises ClassError, TrainingError, NonFiniteLossError."""
+    real = real_cells(at, ("train", "val"))
+    train = concat(split_of(real, "train"), synthetic_cells(at))
+    require_two_classes(train.label_N)
+    seed = derive_seed(config.seed, 10)
+    weight = class_weight(train.label_N)
+    job = Job(
+        name="backbone",
+        build=functools.partial(BackboneLearner, config.backbone, seed, weight),
+        train=_arrays(train, config),
+        valid=_arrays(split_of(real, "val"), config),
+        config=config.backbone.train,
+        seed=seed,
+    )
+    history = fit(job, config.compute, at).history
+    best = min(history, key=lambda row: row.get("val_loss", row["loss"]))
+    counts = {"train_cells": len(train), "val_cells": len(job.valid["label"]), "epochs": len(history)}
+    files = {"weights": "backbone.safetensors", "history": "backbone.history.json"}
+    return StageResult(counts, {k: v for k, v in best.items() if k.startswith("val_")}, files)
+
+
+def _arrays(cells: Cells, config: Config) -> Arrays:
+    return {"image": resize_square(cells.image_NSS3, config.backbone.image_size), "label": cells.label_N}
+
+
+def require_two_classes(label_N: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    """Raise ClassError where training would see one class only."""
+    if len(np.unique(label_N)) < 2:
+        raise ClassError(
+            "The training split has cells of one class only.",
+            cure="Give more images of the other class, or loosen roi settings so that its cells are found.",
+        )
+
+
+STAGE = Stage(
+    name="train_backbone",
+    summary="train GMod + SMod end to end",
+    version=1,
+    sections=("backbone",),
+    needs=("segment", "synthesize"),
+    run=run,
+)
