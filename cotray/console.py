@@ -1,0 +1,220 @@
+"""What the command line prints: progress, summaries, tables. No logic of the method."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.table import Table
+
+from cotray.config import Config
+from cotray.errors import CotrayError, DataError, DatasetNotFoundError
+from cotray.runs import Run, StageRecord
+from cotray.stages.base import Voice
+
+if TYPE_CHECKING:
+    from cotray.predictor import Answer
+
+out = RichConsole(highlight=False)
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+
+class Console(Voice):
+    """Lines with the time passed; long steps show at most two lines a second, with the time left."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self._shown = 0.0
+        self._begun: dict[str, tuple[float, int]] = {}
+
+    def seconds(self) -> float:
+        """Seconds since this voice began."""
+        return time.perf_counter() - self.started
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        out.print(f"[dim]{clock(self.seconds())}[/dim] {escape(text)}", soft_wrap=True)
+
+    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """Work done so far on a long step."""
+        begun, first = self._begun.setdefault(what, (time.perf_counter(), done - 1))
+        if time.perf_counter() - self._shown < 0.5 and done < total:
+            return
+        self._shown = time.perf_counter()
+        rate = (self._shown - begun) / max(1, done - first)
+        left = f"  {clock(rate * (total - done))} left" if 0 < done < total else ""
+        self.say(f"  {what} {done}/{total}  {detail}{left}")
+
+
+def clock(seconds: float) -> str:
+    """m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def print_summary(place: str, records: Mapping[str, StageRecord], seconds: float) -> None:
+    """What a run came to and where to look."""
+    ingest, evaluated = records.get("ingest"), records.get("evaluate")
+    out.print()
+    if ingest:
+        c = ingest.result.counts
+        out.print(f"images     {c['in']} in = {c['used']} used + {c['quarantined']} quarantined")
+    if evaluated:
+        figures = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("held-out", "value", "interval"):
+            figures.add_column(heading)
+        m = evaluated.result.metrics
+        for name in ("accuracy", "balanced_accuracy", "f1", "auroc"):
+            if name in m:
+                low, high = m.get(f"{name}_low"), m.get(f"{name}_high")
+                figures.add_row(name, f"{m[name]:.3f}", f"{low:.3f} - {high:.3f}" if low is not None else "")
+        out.print(figures)
+        for note in evaluated.result.notes:
+            out.print(escape(note), soft_wrap=True)
+        out.print(f"report     {place}/evaluate/index.html", soft_wrap=True)
+        out.print(f"bundle     {place}/evaluate/bundle", soft_wrap=True)
+    out.print(f"time       {clock(seconds)}   more: cotray status {place}", soft_wrap=True)
+
+
+def print_status(run: Run) -> None:
+    """Stages of a run: done or not, seconds, counts, MLflow ids, places."""
+    from cotray.cli import STAGE_SUMMARIES
+
+    table = Table(title=run.folder.uri, title_justify="left", box=None, header_style="dim")
+    for heading in ("stage", "state", "time", "finished", "what", "where"):
+        table.add_column(heading, overflow="fold")
+    for name in STAGE_SUMMARIES:
+        record = run.record(name)
+        folder = run.stage(name)
+        if record is None:
+            state = "[yellow]begun[/yellow]" if folder.exists("started.json") else "[dim]not yet[/dim]"
+            table.add_row(name, state, "", "", "", "")
+            continue
+        shown = {**record.result.counts, **{k: round(v, 3) for k, v in record.result.metrics.items()}}
+        what = ", ".join(f"{k} {v}" for k, v in list(shown.items())[:6])
+        where = ", ".join(record.result.artifacts.values())
+        table.add_row(name, "[green]done[/green]", clock(record.seconds), record.finished, what, where)
+    out.print(table)
+    out.print(f"mlflow run {run.note().get('mlflow_run_id') or 'none'}")
+
+
+def print_datasets() -> None:
+    """The known layouts."""
+    from cotray.data.catalog import DATASETS
+
+    table = Table(box=None, header_style="dim")
+    for heading in ("name", "title", "images hold", "summary"):
+        table.add_column(heading, overflow="fold")
+    for name, layout in DATASETS.items():
+        table.add_row(name, layout.title, "many cells" if layout.multi_cell else "one cell", layout.summary)
+    out.print(table)
+
+
+def print_dataset(name: str) -> None:
+    """One layout in words, with its published counts."""
+    from cotray.data.catalog import find_dataset
+
+    layout = find_dataset(name)
+    out.print(f"[bold]{layout.title}[/bold] ({name})\n{escape(layout.summary)}")
+    for key, value in layout.published.items():
+        out.print(f"  {key}: {value}")
+
+
+def print_check(config: Config) -> None:
+    """What a folder holds when read as a layout, beside the published counts."""
+    from collections import Counter
+
+    from cotray.data.catalog import ImageRecord, find_dataset
+    from cotray.stages.ingest import list_items
+
+    items, rejected = list_items(config)
+    records = [item for item in items if isinstance(item, ImageRecord)]
+    out.print(f"{len(items) + len(rejected)} image files: {len(items)} fit the layout, {len(rejected)} do not")
+    for path, reason in rejected[:10]:
+        out.print(f"  [yellow]{escape(path)}[/yellow]: {escape(reason)}")
+    for title, values in (
+        ("class", Counter(r.class_name or "unlabelled" for r in records)),
+        ("fold", Counter(r.official_split for r in records if r.official_split)),
+    ):
+        for key, number in sorted(values.items()):
+            out.print(f"  {title} {escape(str(key))}: {number}")
+    out.print(f"  subjects: {len({r.subject for r in records if r.subject}) or 'none named'}")
+    out.print(f"  with a true mask: {sum(r.mask_path is not None for r in records)}")
+    for key, value in find_dataset(config.dataset.name).published.items():
+        out.print(f"  [dim]published {key}: {value}[/dim]")
+
+
+def write_phantom(folder: Path, layout: str, subjects: int, per_subject: int, seed: int) -> None:
+    """Draw a phantom data set into a new folder."""
+    from cotray.data.phantom import phantom_files, phantom_index
+
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError("This folder is not empty.", where=folder, cure="Name a new one.")
+    specs = phantom_index(layout, subjects, per_subject, seed)
+    voice = Console()
+    for number, (path, data) in enumerate(phantom_files(specs), 1):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        voice.progress("phantom images", number, len(specs))
+    out.print(f"{len(specs)} phantom images in {folder}")
+
+
+def predict_images(images: Iterable[str], bundle: str, *, as_json: bool, overlay: Path | None) -> int:
+    """Answer each image; returns how many could not be answered."""
+    from cotray.predictor import Predictor
+    from cotray.stages.registry import resolve_bundle
+
+    paths = list(expand(images))
+    predictor = Predictor(resolve_bundle(bundle))
+    failed = 0
+    for path in paths:
+        try:
+            data = path.read_bytes()
+            answer = predictor.predict(data)
+        except (CotrayError, OSError) as error:
+            failed += 1
+            print(f"cotray: {path}: {error}", file=sys.stderr)
+            continue
+        print(answer_line(path, answer, as_json))
+        if overlay is not None:
+            write_overlay(overlay / f"{path.stem}.png", data, answer, predictor.config)
+    return failed
+
+
+def answer_line(path: Path, answer: Answer, as_json: bool) -> str:
+    """One line per image, for people or machines."""
+    if as_json:
+        return json.dumps({"image": str(path), **answer.as_dict()})
+    shown = "  -  " if answer.probability is None else f"{answer.probability:.3f}"
+    return f"{path}\t{answer.label}\t{shown}\tbox {answer.box}\tmodel {answer.model_version}"
+
+
+def expand(images: Iterable[str]) -> Iterable[Path]:
+    """Files as they are, folders as the images below them. Raises DatasetNotFoundError."""
+    for name in images:
+        path = Path(name)
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES)
+        elif path.exists():
+            yield path
+        else:
+            raise DatasetNotFoundError("There is no such image.", where=name, cure="Check the path.")
+
+
+def write_overlay(target: Path, data: bytes, answer: Answer, config: Config) -> None:
+    """The image with each cell's box and probability drawn in."""
+    from cotray.data.decode import encode_png
+    from cotray.evaluation.figures import overlay
+    from cotray.predictor import decode
+
+    rgb = decode(data, config)
+    boxes = [tuple(cell["box"]) for cell in answer.cells]
+    texts = [f"{cell['probability']:.2f}" for cell in answer.cells]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(encode_png(overlay(rgb, [], boxes, texts)))

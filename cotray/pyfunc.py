@@ -1,0 +1,37 @@
+"""The bundle as an MLflow pyfunc model, logged from this file's code: nothing is pickled.
+
+Input: a table with one column ``image`` of encoded image bytes (PNG, JPEG, BMP, TIFF).
+Output: class, probability, box, cells (JSON text) and model_version per row.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class CotrayModel(PythonModel):  # type: ignore[misc]  # mlflow ships no types
+    """Loads the verified bundle once; answers images."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Verify and load the bundle among the model's artifacts."""
+        from cotray.bundle import load_bundle
+        from cotray.predictor import Predictor
+
+        self.predictor = Predictor(load_bundle(context.artifacts["bundle"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Answer each row's image. Raises DecodeError naming what is wrong with it."""
+        rows = [self.predictor.predict(bytes(data)).as_dict() for data in model_input["image"]]
+        for row in rows:
+            row["box"], row["cells"] = json.dumps(row["box"]), json.dumps(row["cells"])
+        return pd.DataFrame(rows)
+
+
+mlflow.models.set_model(CotrayModel())
