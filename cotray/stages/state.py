@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def unpack(data: bytes) -> Any:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         return _fill(json.loads(arrays["skeleton"].tobytes()), arrays)
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise RunError("A saved state is damaged.", cure="Redo the stage with --force.") from error
 
 
