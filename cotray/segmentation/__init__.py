@@ -1,0 +1,1 @@
+"""LeuSAM: Segment Anything's modules fine-tuned on leukocyte masks, and a numpy predictor."""
