@@ -9,7 +9,6 @@ from typing import get_args
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
