@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Before anything imports Ray: a token of our own, so that no test writes to the home folder, and silence.
+_PRIVATE = Path(tempfile.mkdtemp(prefix="cotray-tests-"))
+(_PRIVATE / "ray-token").write_text("0" * 64)
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN_PATH": str(_PRIVATE / "ray-token"),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy import ToyLearner, toy_arrays
+
+from cotray.config import ComputeConfig, TrainConfig
+from cotray.errors import NonFiniteLossError, WeightsError
+from cotray.runs import Run
+from cotray.stages.base import StageRun, Voice
+from cotray.stages.training import Fitted, Job, array_bytes, fit, load_fitted, parse_weights, read_array
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+COMPUTE = ComputeConfig(cpus_per_worker=1)
+
+
+class Recorder(Voice):
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, int]] = []
+
+    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+        self.seen.append((what, done, total))
+
+
+def job(**toy: object) -> Job:
+    config = TrainConfig(epochs=6, batch_size=16)
+    build = functools.partial(ToyLearner, 3, **toy)  # type: ignore[arg-type]
+    return Job("toy", build, toy_arrays(100, 0), toy_arrays(40, 1), config, seed=5)
+
+
+def stage(tmp_path: Path, name: str) -> StageRun:
+    return StageRun(name, Run(str(tmp_path)), "print", voice=Recorder())
+
+
+def test_learns_reports_and_remembers(tmp_path: Path) -> None:
+    at = stage(tmp_path, "a")
+    fitted = fit(job(), COMPUTE, at)
+    assert len(fitted.history) == 6
+    assert fitted.history[-1]["val_loss"] < 0.8 * fitted.history[0]["val_loss"]
+    assert isinstance(at.voice, Recorder)
+    assert at.voice.seen == [("toy", epoch, 6) for epoch in range(1, 7)]
+    again = fit(job(), COMPUTE, at)  # already trained: no new training, same weights
+    assert all(torch.equal(v, again.weights["net"][k]) for k, v in fitted.weights["net"].items())
+    assert len(at.voice.seen) == 6
+
+
+def test_a_killed_worker_is_replaced_and_the_result_is_exact(tmp_path: Path) -> None:
+    unbroken = fit(job(), COMPUTE, stage(tmp_path, "b"))
+    marker = tmp_path / "died"
+    broken = fit(job(die_at_step=25, marker=str(marker)), COMPUTE, stage(tmp_path, "c"))
+    assert marker.exists(), "the worker was meant to be killed"
+    assert all(torch.equal(v, broken.weights["net"][k]) for k, v in unbroken.weights["net"].items())
+    plain = [{k: v for k, v in row.items() if k != "seconds"} for row in unbroken.history]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in broken.history] == plain
+
+
+def test_two_workers_train_by_ddp(tmp_path: Path) -> None:
+    fitted = fit(job(), ComputeConfig(train_workers=2, cpus_per_worker=1), stage(tmp_path, "d"))
+    assert fitted.history[-1]["val_loss"] < fitted.history[0]["val_loss"]
+
+
+def test_nan_stops_and_names_the_model(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError, match="toy"):
+        fit(job(poison=True), COMPUTE, stage(tmp_path, "e"))
+
+
+def test_no_validation_split_is_tolerated(tmp_path: Path) -> None:
+    bare = job()
+    bare = Job("toy", bare.build, bare.train, {}, bare.config, 5)
+    assert len(fit(bare, COMPUTE, stage(tmp_path, "f")).history) == 6
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    at = stage(tmp_path, "g")
+    assert load_fitted(at, "toy") is None
+    with pytest.raises(WeightsError, match="somewhere"):
+        parse_weights(b"not safetensors", "somewhere")
+    assert Fitted({}).history == []
+
+
+def test_arrays_round_trip_without_pickle() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    assert np.array_equal(read_array(array_bytes(x)), x)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        array_bytes(np.array([object()]))

@@ -1,0 +1,55 @@
+"""A tiny learner that the harness' tests train: a linear probe on made-up points."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cotray.learning import Batch, Learner
+
+
+class ToyLearner(Learner):
+    """Logistic regression with dropout, so that random state matters; may kill itself once."""
+
+    def __init__(self, seed: int, die_at_step: int = 0, marker: str = "", poison: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.nets = {"net": nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))}
+        self.die_at_step, self.marker, self.poison = die_at_step, marker, poison
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"adam": torch.optim.Adam(self.nets["net"].parameters(), lr=0.05)}
+
+    def _loss(self, batch: Batch) -> Tensor:
+        logit = self.nets["net"](batch["x"])[:, 0]
+        return nn.functional.binary_cross_entropy_with_logits(logit, batch["y"].float())
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        if self.die_at_step and self.step == self.die_at_step and not Path(self.marker).exists():
+            Path(self.marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        loss = self._loss(batch)
+        self.optimizers["adam"].zero_grad()
+        loss.backward()
+        self.optimizers["adam"].step()
+        return {"loss": float("nan") if self.poison else float(loss)}
+
+    @torch.no_grad()
+    def predict_step(self, batch: Batch) -> dict[str, Tensor]:
+        return {"logit": self.nets["net"](batch["x"])[:, 0], "y": batch["y"]}
+
+    def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+        loss = nn.functional.binary_cross_entropy_with_logits(outputs["logit"], outputs["y"].float())
+        return {"val_loss": float(loss)}
+
+
+def toy_arrays(n: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4)).astype(np.float32)
+    return {"x": x, "y": (x[:, 0] + x[:, 1] > 0).astype(np.int64)}
