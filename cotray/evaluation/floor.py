@@ -29,7 +29,7 @@ def colour_histogram(rgb: Rgb, bins: int = 32) -> NDArray[np.float32]:
         np.bincount(channel.ravel().astype(np.int64) * bins // top, minlength=bins)
         for channel, top in zip(channels, tops, strict=True)
     ]
-    return (np.concatenate(parts) / channels[0].size).astype(np.float32)
+    return np.asarray(np.concatenate(parts) / channels[0].size, np.float32)
 
 
 class ColourFloor:

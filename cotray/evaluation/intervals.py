@@ -127,7 +127,7 @@ def _calibration_error(label_N: NDArray[np.int64], prob_N: Array, weight_RN: Arr
 
 
 def _ratio(part: Array, whole: Array) -> Array:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
 
 
 def _groups(label_N: NDArray[np.int64], name_N: NDArray[np.generic]) -> _Groups:
