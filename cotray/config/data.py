@@ -80,8 +80,9 @@ class RoiConfig(Section):
     """Smallest nucleus, as a share of the image's area."""
     max_area: float = Field(0.6, gt=0, le=1)
     """Largest nucleus, as a share of the image's area."""
-    margin: float = Field(0.25, ge=0)
-    """Box margin around a nucleus, as a share of the nucleus' longer side."""
+    margin: float = Field(0.03, ge=0)
+    """Margin of a cell's box, as a share of its longer side. The box already holds the nucleus and the
+    weaker stain around it."""
     max_cells: int = Field(32, ge=1)
     """At most this many boxes in one field, the largest first."""
     split_touching: bool = True

@@ -95,7 +95,6 @@ class _Reader:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.folder = Folder(absolute(config.dataset.root)) if config.dataset.root else None
 
     def __call__(self, part: int, items: Sequence[Item]) -> pa.Table:
         return manifest.table(self._row(item) for item in items)
@@ -109,7 +108,7 @@ class _Reader:
             return _quarantined(item.path, f"cannot be read: {error.strerror or error}")
 
     def _used(self, item: Item) -> dict[str, Any]:
-        rgb, mask = self._pixels(item)
+        rgb, mask = read_pixels(item, self.config)
         height, width = rgb.shape[:2]
         return {
             "id": item.path,
@@ -127,17 +126,19 @@ class _Reader:
             "mask": None if mask is None else encode_png(mask.astype(np.uint8) * 255),
         }
 
-    def _pixels(self, item: Item) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-        if isinstance(item, PhantomSpec):
-            drawn = draw_phantom(item)
-            return drawn.rgb, drawn.instances > 0
-        assert self.folder is not None  # only the phantom has no root
-        rgb = decode(self.folder.read_bytes(item.path), self.config)
-        if item.mask_path is None:
-            return rgb, None
-        raw = decode_mask_file(self.folder.read_bytes(item.mask_path))
-        mask = decode_cell_mask(self.config.dataset.name, raw, item.mask_path)
-        return rgb, mask if mask.shape == rgb.shape[:2] else None
+
+def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """(raw RGB, true cell mask or None) of an item. Raises DecodeError, OSError."""
+    if isinstance(item, PhantomSpec):
+        drawn = draw_phantom(item)
+        return drawn.rgb, drawn.instances > 0
+    folder = Folder(absolute(str(config.dataset.root)))
+    rgb = decode(folder.read_bytes(item.path), config)
+    if item.mask_path is None:
+        return rgb, None
+    raw = decode_mask_file(folder.read_bytes(item.mask_path))
+    mask = decode_cell_mask(config.dataset.name, raw, item.mask_path)
+    return rgb, mask if mask.shape == rgb.shape[:2] else None
 
 
 def _class(spec: PhantomSpec) -> str:

@@ -1,0 +1,1 @@
+"""Data: dataset layouts, decoding, near-duplicates, splits, phantom smears."""

@@ -1,0 +1,106 @@
+"""Encoded image bytes <-> RGB arrays, with every way a file can be bad told apart.
+
+A file that OpenCV decodes in silence may be truncated; so the file's own structure is checked first.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cotray.errors import DecodeError
+
+Rgb = NDArray[np.uint8]
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+
+
+def decode_image(data: bytes, *, max_pixels: int, min_side: int) -> Rgb:
+    """Image bytes -> (H, W, 3) uint8 RGB.
+
+    Grey, palette, CMYK and 1-bit images become RGB; transparency is laid on white; 16-bit images are
+    scaled so that their own maximum range (by bit depth used) maps to 0-255; EXIF orientation is applied.
+    Raises DecodeError, whose ``what`` is the reason a file is quarantined for.
+    """
+    if not data:
+        raise DecodeError("the file is empty")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DecodeError(f"too large: {width}x{height} is over the cap of {max_pixels} pixels")
+    if min(width, height) < min_side:
+        raise DecodeError(f"too small: {width}x{height}, the shorter side must be at least {min_side}")
+    return _rgb(_load(image, data))
+
+
+def _open(data: bytes) -> Image.Image:
+    """Header only. Pillow warns about large images before we can refuse them ourselves."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise DecodeError("too large: a decompression bomb") from None
+    except Exception as error:  # a damaged header makes Pillow raise what it likes
+        raise DecodeError(f"damaged header: {_reason(error)}") from None
+
+
+def _load(image: Image.Image, data: bytes) -> Image.Image:
+    """All pixels; Pillow refuses truncated data, which OpenCV fills with grey."""
+    if image.format == "JPEG" and b"\xff\xd9" not in data[-4096:]:
+        raise DecodeError("truncated: the JPEG has no end marker")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # zlib, struct, OSError, SyntaxError: all mean damage
+        reason = _reason(error)
+        kind = "truncated" if "truncat" in reason or "end of" in reason else "corrupt"
+        raise DecodeError(f"{kind}: {reason}") from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
+
+
+def _rgb(image: Image.Image) -> Rgb:
+    if image.mode.startswith(("I", "F")):
+        grey = _eight_bit(np.asarray(image))
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return np.array(image.convert("RGB"), np.uint8)
+
+
+def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """12-, 14- and 16-bit greys by the smallest depth that holds their maximum; 8-bit as they are."""
+    values = values.astype(np.float64)
+    top = float(values.max(initial=0))
+    depth = next((bits for bits in (8, 10, 12, 14, 16) if top < 2**bits), 32)
+    return np.asarray(np.clip(values * (255.0 / (2**depth - 1)), 0, 255).round(), np.uint8)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) RGB or (H, W) grey -> PNG, fast rather than small."""
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    return bytes(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+
+
+def decode_png(data: bytes) -> Rgb:
+    """PNG that :func:`encode_png` wrote -> (H, W, 3) RGB (grey ones get three equal channels)."""
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decode_mask_file(data: bytes) -> NDArray[np.uint8]:
+    """A mask file -> (H, W, 3) RGB as it is painted. Raises DecodeError."""
+    return decode_image(data, max_pixels=2**31, min_side=1)

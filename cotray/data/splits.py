@@ -1,0 +1,150 @@
+"""Groups and splits: no group on two sides, both classes on every side, frozen by a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from cotray.config import SplitConfig
+from cotray.data.hashing import Hashes, near_pairs
+from cotray.data.layouts import natural
+from cotray.errors import ClassError, DataError, TooFewGroupsError
+
+SIDES = ("train", "val", "test")
+
+
+def group_records(
+    paths: Sequence[str],
+    labels: Sequence[int | None],
+    subjects: Sequence[str | None],
+    hashes_N: Hashes,
+    config: SplitConfig,
+) -> list[str]:
+    """The group of each image: its subject, or a block of neighbours; near-duplicates are merged.
+
+    Where a dataset names no subject, ``config.block`` consecutive files of a class (by natural order of
+    the path) form a group: files taken from one patient or one smear lie side by side. Images whose
+    perceptual hashes are near then join their groups, so that no near-duplicate crosses the split.
+    """
+    base = _base_groups(paths, labels, subjects, config.block)
+    names = {name: number for number, name in enumerate(dict.fromkeys(base))}
+    number_N = np.asarray([names[name] for name in base], np.int64)
+    pairs = number_N[near_pairs(hashes_N, config.near_duplicate_bits)]
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(names), len(names)))
+    merged = connected_components(graph, directed=False)[1]
+    return [f"g{merged[number]:05d}" for number in number_N]
+
+
+def _base_groups(
+    paths: Sequence[str], labels: Sequence[int | None], subjects: Sequence[str | None], block: int
+) -> list[str]:
+    base = [f"subject {subject}" if subject else "" for subject in subjects]
+    rest: dict[str, list[int]] = {}
+    for index, path in enumerate(paths):
+        if not base[index]:
+            rest.setdefault(f"{path.rpartition('/')[0]} {labels[index]}", []).append(index)
+    for where, members in rest.items():
+        members.sort(key=lambda i: natural(paths[i]))
+        for place, index in enumerate(members):
+            base[index] = f"block {where} {place // block}"
+    return base
+
+
+def make_split(
+    groups: Sequence[str], labels: Sequence[int | None], config: SplitConfig, seed: int
+) -> list[str]:
+    """``train``, ``val``, ``test`` or ``unlabelled`` for each image.
+
+    ``disjoint`` gives whole groups, class by class, so that each side gets its share of each class'
+    images as nearly as whole groups allow. A class with two groups has one in train and one in test.
+    ``leaky`` shuffles images of a class regardless of groups. Raises ClassError, TooFewGroupsError.
+    """
+    counts = Counter(label for label in labels if label is not None)
+    if len(counts) < 2:
+        only = "normal" if 0 in counts else "malignant" if 1 in counts else "unlabelled"
+        raise ClassError(
+            f"All {len(labels)} usable images are {only}; two classes are needed.",
+            cure="Give images of both classes, or check dataset.class_map.",
+        )
+    units = list(groups) if config.mode == "disjoint" else [str(i) for i in range(len(groups))]
+    sides = ["unlabelled"] * len(groups)
+    of_unit: dict[str, str] = {}
+    rng = np.random.default_rng(seed)
+    for label in sorted(counts):
+        members = _units_of(label, units, labels)
+        if len(members) < 2:
+            raise _too_few(label, counts[label])
+        _assign(members, of_unit, config, rng)
+    for index, label in enumerate(labels):
+        if label is not None:
+            sides[index] = of_unit[units[index]]
+    return sides
+
+
+def _units_of(label: int, units: Sequence[str], labels: Sequence[int | None]) -> dict[str, int]:
+    """Unit -> number of its images with this label; a unit of both classes counts for each."""
+    return dict(Counter(u for u, seen in zip(units, labels, strict=True) if seen == label))
+
+
+def _too_few(label: int, images: int) -> TooFewGroupsError:
+    name = "malignant" if label else "normal"
+    return TooFewGroupsError(
+        f"The {images} {name} images form fewer than two groups, so they cannot be on both sides of a split.",
+        cure="Give images of more subjects, or lower split.block or split.near_duplicate_bits.",
+    )
+
+
+def _assign(
+    members: dict[str, int], of_unit: dict[str, str], config: SplitConfig, rng: np.random.Generator
+) -> None:
+    """Give each unit of a class to the side that lacks most of its share; large units first, ties drawn."""
+    total = sum(members.values())
+    rest = 1 - config.test_fraction
+    want = {
+        "train": total * rest * (1 - config.val_fraction),
+        "val": total * rest * config.val_fraction,
+        "test": total * config.test_fraction,
+    }
+    order = [list(members)[i] for i in rng.permutation(len(members))]
+    order.sort(key=lambda unit: -members[unit])
+    for unit in order:
+        if unit in of_unit:
+            want[of_unit[unit]] -= members[unit]
+    for unit in (unit for unit in order if unit not in of_unit):
+        side = max(want, key=lambda name: want[name])
+        of_unit[unit] = side
+        want[side] -= members[unit]
+    _ensure_test(order, members, of_unit)
+
+
+def _ensure_test(order: Sequence[str], members: dict[str, int], of_unit: dict[str, str]) -> None:
+    """Every class is trained on and tested, even where whole groups would say otherwise."""
+    for need in ("train", "test"):
+        if all(of_unit[unit] != need for unit in order):
+            donors = [u for u in order if of_unit[u] == "val"] or list(order)
+            of_unit[min(donors, key=lambda unit: members[unit])] = need
+
+
+def check_disjoint(groups: Sequence[str], sides: Sequence[str]) -> None:
+    """Raise DataError where a group is on two labelled sides."""
+    seen: dict[str, str] = {}
+    for group, side in zip(groups, sides, strict=True):
+        if side in SIDES and seen.setdefault(group, side) != side:
+            raise DataError(f"The group {group} is on two sides of the split: {seen[group]} and {side}.")
+
+
+def split_digest(ids: Sequence[str], sides: Sequence[str], groups: Sequence[str]) -> str:
+    """sha256 over (id, side, group), whatever the order."""
+    lines = sorted(f"{i}\t{s}\t{g}" for i, s, g in zip(ids, sides, groups, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def group_sizes(groups: Sequence[str]) -> NDArray[np.int64]:
+    """Sizes of the groups, largest first."""
+    return np.sort(np.asarray(list(Counter(groups).values()), np.int64))[::-1]
