@@ -97,6 +97,15 @@ class Learner(ABC):
                 group["lr"] = group["base_lr"] * factor
         self.step += 1
 
+    def minimise(self, name: str, loss: Tensor, grad_clip: float) -> None:
+        """Backward and one step of the optimizer ``name``, its gradients' norm clipped."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        owned = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(owned, grad_clip)
+        optimizer.step()
+
     def weights(self) -> dict[str, dict[str, Tensor]]:
         """State dict of each network, unwrapped, on the CPU."""
         return {
