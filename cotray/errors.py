@@ -14,6 +14,7 @@
     |   |-- TooFewGroupsError      a class has too few groups for a disjoint split
     |   |-- DecodeError            one file cannot be read as an image (quarantined)
     |   |-- LabelFileError         a CSV lacks a column or names missing files
+    |   |-- FeatureError           feature vectors are of the wrong width, or not finite
     |   `-- ManifestError          a table does not follow the manifest schema
     |-- RunError               the run folder or one of its stages is not usable
     |   |-- RunNotWritableError
@@ -102,6 +103,10 @@ class DecodeError(DataError):
 
 class LabelFileError(DataError):
     """A CSV lacks a column, or names files that are not there."""
+
+
+class FeatureError(DataError):
+    """Feature vectors are of the wrong width, missing, or not finite."""
 
 
 class ManifestError(DataError):

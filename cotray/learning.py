@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cotray.errors import WeightsError
@@ -36,6 +37,26 @@ def cosine_lr(step: int, total: int, warmup: int) -> float:
         return (step + 1) / max(1, warmup)
     progress = (step - warmup) / max(1, total - warmup)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def weighted_bce(
+    logit_B: Tensor, label_B: Tensor, class_weight: tuple[float, float], smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy per item times the weight of its class (normal, malignant): (B,)."""
+    truth = label_B.float()
+    target = truth * (1 - smoothing) + smoothing / 2
+    weight = torch.where(truth > 0.5, class_weight[1], class_weight[0])
+    return F.binary_cross_entropy_with_logits(logit_B.float(), target, reduction="none") * weight
+
+
+def weighted_scores(logit_B: Tensor, label_B: Tensor, class_weight: tuple[float, float]) -> dict[str, float]:
+    """val_loss (weighted) and val_balanced_accuracy (mean of recall over the classes that are there)."""
+    hit = ((logit_B > 0) == (label_B > 0)).float()
+    recalls = [hit[label_B == c].mean() for c in (0, 1) if bool((label_B == c).any())]
+    return {
+        "val_loss": float(weighted_bce(logit_B, label_B, class_weight).mean()),
+        "val_balanced_accuracy": float(torch.stack(recalls).mean()),
+    }
 
 
 class Learner(ABC):

@@ -28,6 +28,7 @@ from cotray.features.learner import to_input
 from cotray.imaging.enhance import enhance
 from cotray.imaging.masks import cut_cell
 from cotray.imaging.regions import blank_regions
+from cotray.imaging.resize import resize_square
 from cotray.imaging.roi import find_cells
 from cotray.segmentation.leusam import build_leusam
 from cotray.segmentation.predictor import CellSegmenter
@@ -130,8 +131,9 @@ class Embedder:
         """(N, S, S, 3) uint8 -> (N, D) float32."""
         out = [np.zeros((0, self.net.feature_dim), np.float32)]
         for start in range(0, len(cells_NSS3), batch):
-            images = torch.from_numpy(cells_NSS3[start : start + batch]).to(self.device)
-            out.append(self.net.features(to_input(images, self.size)).float().cpu().numpy())
+            images = resize_square(cells_NSS3[start : start + batch], self.size)
+            x = to_input(torch.from_numpy(images).to(self.device))
+            out.append(self.net.features(x).float().cpu().numpy())
         return np.concatenate(out)
 
 

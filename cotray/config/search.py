@@ -56,6 +56,8 @@ class FitnessConfig(Section):
     """w: error against size."""
     folds: int = Field(3, ge=2)
     """Group-disjoint inner folds of the training split."""
+    max_cells: int | None = Field(2000, ge=10)
+    """At most this many training cells take part, classes in proportion; None = all."""
 
 
 class SelectConfig(Section):

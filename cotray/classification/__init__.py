@@ -1,0 +1,1 @@
+"""HDLC, the classifier on selected features, and its calibration."""

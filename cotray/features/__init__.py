@@ -1,0 +1,1 @@
+"""Features of cells: GMod (transformer), SMod (CNN), the backbone they form, and GraFR."""

@@ -1,0 +1,95 @@
+"""The backbone (GMod feeding SMod) and its parts alone, each with a linear head.
+
+Shapes: B images of (3, S, S), D features.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cotray.config import BackboneConfig
+from cotray.errors import UnknownNameError, nearest
+from cotray.features.gmod import GMod
+from cotray.features.smod import SMod
+
+
+class Backbone(nn.Module):
+    """Features and, for training, one logit of malignant."""
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+        self.head = nn.Linear(feature_dim, 1)
+
+    @abstractmethod
+    def features(self, x_B3SS: Tensor) -> Tensor:
+        """(B, D): what the later stages use."""
+
+    def forward(self, x_B3SS: Tensor) -> Tensor:
+        """Logits of malignant: (B,)."""
+        out: Tensor = self.head(self.features(x_B3SS))[:, 0]
+        return out
+
+
+class CoTCoNet(Backbone):
+    """GMod, then SMod on its map (Fig. 2 of the paper), with the image beside it if ``cfg.skip``."""
+
+    def __init__(self, cfg: BackboneConfig) -> None:
+        super().__init__(smod_width(cfg))
+        self.gmod = GMod(cfg)
+        self.smod = SMod(cfg.smod, channels=6 if cfg.skip else 3)
+        self.skip = cfg.skip
+
+    def features(self, x_B3SS: Tensor) -> Tensor:
+        """Flattened SMod maps: D = 256 * (S/32)^2 at the paper's filters."""
+        seen = self.gmod(x_B3SS)
+        out: Tensor = self.smod(torch.cat([x_B3SS, seen], dim=1) if self.skip else seen)
+        return out
+
+
+class GModOnly(Backbone):
+    """The transformer alone; its class token is the feature vector (ablation)."""
+
+    def __init__(self, cfg: BackboneConfig) -> None:
+        super().__init__(cfg.patch * cfg.patch * 3)
+        self.gmod = GMod(cfg)
+
+    def features(self, x_B3SS: Tensor) -> Tensor:
+        """The class token: D = p*p*3."""
+        return self.gmod.tokens(x_B3SS)[:, 0]
+
+
+class SModOnly(Backbone):
+    """The convolutions alone, on the image (ablation)."""
+
+    def __init__(self, cfg: BackboneConfig) -> None:
+        super().__init__(smod_width(cfg))
+        self.smod = SMod(cfg.smod)
+
+    def features(self, x_B3SS: Tensor) -> Tensor:
+        """Flattened SMod maps."""
+        out: Tensor = self.smod(x_B3SS)
+        return out
+
+
+def smod_width(cfg: BackboneConfig) -> int:
+    """Features that SMod gives for the configured side."""
+    return int(cfg.smod.filters[-1]) * (cfg.image_size // 32) ** 2
+
+
+BACKBONES: dict[str, Callable[[BackboneConfig], Backbone]] = {
+    "cotconet": CoTCoNet,
+    "gmod": GModOnly,
+    "smod": SModOnly,
+}
+
+
+def build_backbone(cfg: BackboneConfig) -> Backbone:
+    """The configured backbone with fresh weights. Raises UnknownNameError."""
+    if cfg.name not in BACKBONES:
+        raise UnknownNameError(f"Unknown backbone '{cfg.name}'.", cure=nearest(cfg.name, BACKBONES))
+    return BACKBONES[cfg.name](cfg)

@@ -1,0 +1,1 @@
+"""Feature selection: sine-cosine algorithm, adaptive beta-hill climbing, fitness, ask/tell search."""
