@@ -62,15 +62,21 @@ class SelectionSearch:
     def tell(self, fitness: NDArray[np.float64]) -> None:
         """Fitness of the masks last asked, in their order."""
         self.evaluations += len(fitness)
+        (self._tell_agents if self.climb.done else self._tell_climb)(fitness)
+        self._close_iteration()
+
+    def _tell_agents(self, fitness: NDArray[np.float64]) -> None:
+        self.sca.tell(fitness)
+        self.mean_fitness = float(np.mean(fitness))
+        if self._refines():
+            self.climb.start(self.sca.best_position_D, self.sca.best_mask_D, self.sca.best_fitness)
+
+    def _tell_climb(self, fitness: NDArray[np.float64]) -> None:
+        self.climb.tell(float(fitness[0]))
         if self.climb.done:
-            self.sca.tell(fitness)
-            self.mean_fitness = float(np.mean(fitness))
-            if self._refines():
-                self.climb.start(self.sca.best_position_D, self.sca.best_mask_D, self.sca.best_fitness)
-        else:
-            self.climb.tell(float(fitness[0]))
-            if self.climb.done:
-                self.sca.offer(self.climb.position_D, self.climb.mask_D, self.climb.fitness)
+            self.sca.offer(self.climb.position_D, self.climb.mask_D, self.climb.fitness)
+
+    def _close_iteration(self) -> None:
         if self.climb.done:
             self.history.append(self._row())
 

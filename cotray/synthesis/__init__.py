@@ -1,0 +1,1 @@
+"""LeuGAN: synthetic cells for the smaller class, and how good they are."""
