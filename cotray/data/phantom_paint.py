@@ -1,6 +1,6 @@
 """Painting phantom smears: background, red cells and leukocytes, with numpy and OpenCV.
 
-Pictures are float32 RGB in 0..255 while they are painted. H W pixels.
+Pictures are float32 RGB in 0..255 while they are painted. H W pixels, h w a window of them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,28 @@ Picture = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Rng = np.random.Generator
 Point = tuple[float, float]
+Colour = NDArray[np.float32]
+
+PLASMA = np.array((222.0, 212.0, 214.0))
+# Optical densities of R, G, B over the plasma, as in photographs of Wright- and Giemsa-stained smears.
+RED, CYTOPLASM, NUCLEUS = (0.14, 0.38, 0.36), (0.34, 0.42, 0.10), (0.85, 1.55, 0.50)
+
+ANGLES = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+ORDERS = np.arange(2, 7)[:, None]
+COARSE = 4
+"""Noise of a grain above this many pixels is drawn on a coarser grid and enlarged."""
+ROOM = 8
+"""Pixels around a leukocyte in which it is painted."""
 
 
 @dataclass(frozen=True)
 class Style:
     """How one subject's smear looks; drawn from the same distribution for both classes."""
 
-    background: NDArray[np.float32]
-    red: NDArray[np.float32]
-    cytoplasm: NDArray[np.float32]
-    nucleus: NDArray[np.float32]
+    background: Colour
+    red: Colour
+    cytoplasm: Colour
+    nucleus: Colour
     light: Point
     """Direction and strength of the illumination's slope."""
     blur: float
@@ -35,45 +47,50 @@ class Style:
 
 def draw_style(rng: Rng) -> Style:
     """One subject's stain, light, focus and magnification."""
+    plasma = np.asarray(PLASMA + rng.normal(0, 8) + rng.normal(0, 5, 3), np.float32)
 
-    def colour(mean: tuple[int, int, int], spread: float) -> NDArray[np.float32]:
-        return np.asarray(rng.normal(mean, spread), np.float32)
+    def stained(density: tuple[float, float, float], low: float, high: float) -> Colour:
+        strength = rng.uniform(low, high) * rng.normal(1, 0.08, 3)
+        return np.asarray(plasma * np.exp(-strength * np.asarray(density)), np.float32)
 
     return Style(
-        background=colour((222, 210, 216), 8),
-        red=colour((196, 150, 158), 10),
-        cytoplasm=colour((176, 158, 204), 10),
-        nucleus=colour((112, 62, 142), 12),
-        light=(float(rng.normal(0, 12)), float(rng.normal(0, 12))),
+        background=plasma,
+        red=stained(RED, 0.7, 1.4),
+        cytoplasm=stained(CYTOPLASM, 0.6, 1.6),
+        nucleus=stained(NUCLEUS, 0.75, 1.3),
+        light=(float(rng.normal(0, 10)), float(rng.normal(0, 10))),
         blur=float(rng.uniform(0.5, 1.3)),
         noise=float(rng.uniform(1.5, 4.5)),
-        size=float(rng.uniform(0.8, 1.2)),
+        size=float(rng.uniform(0.85, 1.25)),
     )
 
 
 def noise_field(shape: tuple[int, int], grain: float, rng: Rng) -> NDArray[np.float32]:
     """Smooth noise with mean 0 and deviation 1; ``grain`` is the blur in pixels."""
+    if grain > COARSE:
+        height, width = (side // COARSE + 2 for side in shape)
+        coarse = noise_field((height, width), grain / COARSE, rng)
+        return np.asarray(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR))
     field = cv2.GaussianBlur(rng.standard_normal(shape, np.float32), (0, 0), max(grain, 0.3))
-    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
+    mean, spread = cv2.meanStdDev(field)
+    return np.asarray((field - np.float32(mean[0, 0])) / np.float32(spread[0, 0] + 1e-6))
 
 
 def blob(shape: tuple[int, int], centre: Point, radius: float, rough: float, rng: Rng) -> Mask:
     """A filled closed curve: a circle whose radius wobbles by ``rough`` in low harmonics."""
-    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-    wobble = np.zeros_like(angle)
-    for order in range(2, 7):
-        wobble += rng.normal(0, 1 / order) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+    weight = rng.standard_normal((5, 1)) / ORDERS
+    wobble = (weight * np.cos(ORDERS * ANGLES + rng.uniform(0, 2 * np.pi, (5, 1)))).sum(axis=0)
     reach = radius * (1 + rough * wobble)
-    points = np.stack([centre[0] + reach * np.cos(angle), centre[1] + reach * np.sin(angle)], axis=1)
+    points = np.stack([centre[0] + reach * np.cos(ANGLES), centre[1] + reach * np.sin(ANGLES)], axis=1)
     canvas = np.zeros(shape, np.uint8)
     cv2.fillPoly(canvas, [points.round().astype(np.int32)], 1)
-    return canvas.astype(bool)
+    return canvas.view(np.bool_)
 
 
 def lay(picture: Picture, mask: Mask, colour: NDArray[np.float32], soft: float = 0.8) -> None:
     """Lay a colour (3,) or picture (H, W, 3) over the mask, with a soft edge; only its box is touched."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    pad = int(4 * soft) + 1
+    pad = int(3 * soft) + 1
     rows = slice(max(0, y - pad), y + height + pad)
     cols = slice(max(0, x - pad), x + width + pad)
     alpha = cv2.GaussianBlur(mask[rows, cols].astype(np.float32), (0, 0), soft)[..., None]
@@ -83,49 +100,68 @@ def lay(picture: Picture, mask: Mask, colour: NDArray[np.float32], soft: float =
 
 def paint_background(shape: tuple[int, int], style: Style, rng: Rng) -> Picture:
     """Plasma, with a little texture."""
-    picture = np.empty((*shape, 3), np.float32)
-    picture[:] = style.background
-    return picture + 2.0 * noise_field(shape, 6.0, rng)[..., None]
+    return np.asarray(style.background + 2.0 * noise_field(shape, 6.0, rng)[..., None], np.float32)
 
 
 def paint_red_cells(picture: Picture, count: int, style: Style, rng: Rng) -> None:
     """Overlapping discs with pale centres, and a few platelets."""
     shape = picture.shape[:2]
+    pale = 0.55 * style.red + 0.45 * style.background
     for _ in range(count):
-        centre = (float(rng.uniform(0, shape[1])), float(rng.uniform(0, shape[0])))
-        radius = style.size * float(rng.uniform(24, 30))
+        centre, radius = _anywhere(shape, rng), style.size * float(rng.uniform(24, 30))
         lay(picture, blob(shape, centre, radius, 0.03, rng), style.red + rng.normal(0, 4), 1.2)
-        pale = 0.55 * style.red + 0.45 * style.background
-        lay(picture, blob(shape, centre, radius * 0.45, 0.05, rng), pale.astype(np.float32), 4.0)
+        lay(picture, blob(shape, centre, radius * 0.45, 0.05, rng), pale, 4.0)
     for _ in range(int(rng.integers(0, 4))):
-        centre = (float(rng.uniform(0, shape[1])), float(rng.uniform(0, shape[0])))
-        lay(picture, blob(shape, centre, style.size * rng.uniform(3, 6), 0.15, rng), style.nucleus * 1.2)
+        spot = blob(shape, _anywhere(shape, rng), style.size * rng.uniform(3, 6), 0.15, rng)
+        lay(picture, spot, style.nucleus * 1.2)
+
+
+def _anywhere(shape: tuple[int, ...], rng: Rng) -> Point:
+    return float(rng.uniform(0, shape[1])), float(rng.uniform(0, shape[0]))
 
 
 def paint_leukocyte(picture: Picture, centre: Point, label: int, style: Style, rng: Rng) -> tuple[Mask, Mask]:
-    """A leukocyte; returns (cell, nucleus) masks.
+    """A leukocyte on (H, W, 3) ``picture``; returns (H, W) masks of the whole cell and its nucleus.
 
-    Malignant ones have a larger share of nucleus, fine chromatin, nucleoli and a cleft contour; normal
-    ones less nucleus, clumped chromatin and sometimes lobes and granules. Size, colour and contrast of
-    chromatin are drawn alike for both; the distributions of the rest overlap.
+    Malignant ones have a larger share of nucleus, fine chromatin, nucleoli and an uneven contour; normal
+    ones less nucleus, clumped chromatin and sometimes lobes and granules. Colours and the contrast of
+    chromatin are drawn alike for both. A larger share of nucleus is half paid for by a smaller cell, so
+    that the area of dark purple tells little; the distributions of the rest overlap.
     """
-    shape = picture.shape[:2]
-    radius = style.size * float(np.clip(rng.normal(46, 6), 32, 60))
-    cell = blob(shape, centre, radius, 0.05, rng)
-    share = float(np.clip(rng.normal(0.70 if label else 0.56, 0.08), 0.35, 0.9))
-    tint = np.asarray(rng.normal(0, 5, 3), np.float32)
-    texture = 5.0 * noise_field(shape, 4.0, rng)[..., None]
-    lay(picture, cell, style.cytoplasm + tint + texture)
+    share = float(np.clip(rng.normal(0.66 if label else 0.60, 0.08), 0.35, 0.9))
+    radius = style.size * float(np.clip(rng.normal(46, 7), 30, 62)) * (0.63 / share) ** 0.3
+    rows, cols = _window(picture.shape, centre, 1.25 * radius + ROOM)
+    middle = (centre[0] - cols.start, centre[1] - rows.start)
+    cell, nucleus = _paint_cell(picture[rows, cols], middle, radius, share, label, style, rng)
+    whole, core = np.zeros(picture.shape[:2], bool), np.zeros(picture.shape[:2], bool)
+    whole[rows, cols], core[rows, cols] = cell, nucleus
+    return whole, core
+
+
+def _window(shape: tuple[int, ...], centre: Point, reach: float) -> tuple[slice, slice]:
+    return tuple(  # type: ignore[return-value]
+        slice(max(0, int(c - reach)), min(side, int(c + reach) + 1))
+        for c, side in zip(centre[::-1], shape[:2], strict=True)
+    )
+
+
+def _paint_cell(
+    window: Picture, centre: Point, radius: float, share: float, label: int, style: Style, rng: Rng
+) -> tuple[Mask, Mask]:
+    shape = window.shape[:2]
     lobes = 1 if label or rng.random() < 0.7 else int(rng.integers(2, 5))
+    cell = blob(shape, centre, radius, 0.05, rng)
     nucleus = _nucleus(shape, centre, radius, share, lobes, label, rng) & cell
-    if not label and lobes > 1:
-        _granules(picture, cell & ~nucleus, style, rng)
-    grain = float(rng.normal(1.3, 0.35) if label else rng.normal(2.5, 0.6)) * style.size
-    chromatin = rng.uniform(10, 17) * noise_field(shape, max(grain, 0.5), rng)[..., None]
-    lay(picture, nucleus, style.nucleus + tint + chromatin)
+    tint = np.asarray(rng.normal(0, 5, 3), np.float32)
+    lay(window, cell, style.cytoplasm + tint + 5.0 * noise_field(shape, 4.0, rng)[..., None])
+    if lobes > 1:
+        _granules(window, cell & ~nucleus, style, rng)
+    grain = float(rng.normal(1.3, 0.3) if label else rng.normal(2.7, 0.6)) * style.size
+    chromatin = rng.uniform(9, 16) * noise_field(shape, max(grain, 0.5), rng)[..., None]
+    lay(window, nucleus, style.nucleus + tint + chromatin)
     if label and rng.random() < 0.8:
-        _nucleoli(picture, nucleus, style, rng)
-    return cell | nucleus, nucleus
+        _nucleoli(window, nucleus, style, rng)
+    return cell, nucleus
 
 
 def _nucleus(
@@ -141,20 +177,20 @@ def _nucleus(
     start = rng.uniform(0, 2 * np.pi)
     for number in range(lobes):
         angle = start + number * 1.3
-        place = (centre[0] + 0.42 * radius * np.cos(angle), centre[1] + 0.42 * radius * np.sin(angle))
-        out |= blob(shape, place, reach / np.sqrt(lobes) * 1.05, 0.08, rng)
+        place = (centre[0] + 0.47 * radius * np.cos(angle), centre[1] + 0.47 * radius * np.sin(angle))
+        out |= blob(shape, place, reach / np.sqrt(lobes) * 1.12, 0.08, rng)
     return out
 
 
 def _granules(picture: Picture, where: Mask, style: Style, rng: Rng) -> None:
     ys, xs = np.nonzero(where)
-    for pick in rng.integers(0, len(ys), min(len(ys), 40)) if len(ys) else []:
-        colour = (0.6 * style.nucleus + 0.4 * style.cytoplasm).astype(np.float32).tolist()
-        cv2.circle(picture, (int(xs[pick]), int(ys[pick])), 1, colour, -1, cv2.LINE_AA)
+    shade = (0.5 * style.nucleus + 0.5 * style.cytoplasm).tolist()
+    for pick in rng.integers(0, len(ys), 40) if len(ys) else []:
+        cv2.circle(picture, (int(xs[pick]), int(ys[pick])), 1, shade, -1)
 
 
 def _nucleoli(picture: Picture, nucleus: Mask, style: Style, rng: Rng) -> None:
-    ys, xs = np.nonzero(cv2.erode(nucleus.astype(np.uint8), np.ones((9, 9), np.uint8)))
+    ys, xs = np.nonzero(cv2.erode(nucleus.view(np.uint8), np.ones((9, 9), np.uint8)))
     if not len(ys):
         return
     for pick in rng.integers(0, len(ys), int(rng.integers(1, 4))):
@@ -163,11 +199,12 @@ def _nucleoli(picture: Picture, nucleus: Mask, style: Style, rng: Rng) -> None:
 
 
 def expose(picture: Picture, style: Style, rng: Rng) -> NDArray[np.uint8]:
-    """Light falling off, lens blur, sensor noise -> uint8."""
+    """Light falling off, lens blur, sensor noise -> uint8. ``picture`` (H, W, 3) is used up."""
     height, width = picture.shape[:2]
-    slope_x = np.linspace(-1, 1, width, dtype=np.float32) * style.light[0]
-    slope_y = np.linspace(-1, 1, height, dtype=np.float32) * style.light[1]
-    lit = picture + (slope_x[None, :] + slope_y[:, None])[..., None]
-    soft = cv2.GaussianBlur(lit, (0, 0), style.blur)
-    noisy = soft + rng.standard_normal(soft.shape, np.float32) * style.noise
-    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
+    slope_x = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(style.light[0])
+    slope_y = np.linspace(-1, 1, height, dtype=np.float32) * np.float32(style.light[1])
+    picture += (slope_x[None, :] + slope_y[:, None])[..., None]
+    soft = cv2.GaussianBlur(picture, (0, 0), style.blur)
+    grain = rng.standard_normal(soft.shape, np.float32)
+    cv2.scaleAdd(grain, style.noise, soft, soft)
+    return np.asarray(np.clip(soft, 0, 255, out=soft), np.uint8)
