@@ -76,10 +76,10 @@ def make_split(
     sides = ["unlabelled"] * len(groups)
     of_unit: dict[str, str] = {}
     rng = np.random.default_rng(seed)
-    for label in sorted(counts):
-        members = _units_of(label, units, labels)
+    for of_class in sorted(counts):
+        members = _units_of(of_class, units, labels)
         if len(members) < 2:
-            raise _too_few(label, counts[label])
+            raise _too_few(of_class, counts[of_class])
         _assign(members, of_unit, config, rng)
     for index, label in enumerate(labels):
         if label is not None:

@@ -72,7 +72,7 @@ def stain_contrast(rgb: NDArray[np.uint8]) -> Plane:
     white = np.maximum(np.median(light, axis=0), 1.0).astype(np.float32)
     red, green, blue = cv2.split(smooth * (np.float32(255) / white))
     purple = np.minimum(blue - green, blue + red - 2 * green)
-    return np.clip(purple, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(purple, 0, 255), np.uint8)
 
 
 def stain_level(contrast: Plane) -> float:
@@ -142,7 +142,7 @@ def _peaks(depth: NDArray[np.float32]) -> Points:
     _, _, _, middles = cv2.connectedComponentsWithStats(highest.astype(np.uint8))
     peaks = np.round(middles[1:]).astype(np.int32)  # a plateau's middle stands for it
     order = np.argsort(-depth[peaks[:, 1], peaks[:, 0]], kind="stable")
-    return peaks[order[:MOST_PEAKS]]
+    return np.asarray(peaks[order[:MOST_PEAKS]])
 
 
 def _one_per_body(peaks: Points, depth: NDArray[np.float32]) -> NDArray[np.int32]:
