@@ -67,7 +67,7 @@ def check(rows: pa.Table) -> pa.Table:
     if not rows.schema.equals(SCHEMA):
         missing = sorted(set(SCHEMA.names) - set(rows.schema.names))
         raise ManifestError(
-            f"This table is not a manifest; missing columns: {', '.join(missing) or 'none, but types differ'}.",
+            f"This table is no manifest; missing columns: {', '.join(missing) or 'none, but types differ'}.",
             cure="Redo the stage that wrote it: `cotray run ... --force STAGE`.",
         )
     if pc.count_distinct(rows["id"]).as_py() != len(rows):

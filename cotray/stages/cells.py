@@ -90,4 +90,3 @@ def class_weight(label_N: NDArray[np.int64]) -> tuple[float, float]:
 def split_of(cells: Cells, name: str) -> Cells:
     """Labelled cells of one split."""
     return cells.take((column(cells.rows, "split") == name) & (cells.label_N >= 0))
-

@@ -38,7 +38,9 @@ def run(config: Config, at: StageRun) -> StageResult:
     temperature = fit_temperature(logit, truth)
     probability = sigmoid(apply_temperature(logit, temperature))
     threshold = best_threshold(truth, probability) if len(np.unique(truth)) == 2 else 0.5
-    bundle = save_bundle(at.folder / "bundle", _bundle(config, at, mask, fitted.weights, temperature, threshold))
+    bundle = save_bundle(
+        at.folder / "bundle", _bundle(config, at, mask, fitted.weights, temperature, threshold)
+    )
     counts = {"train_cells": int(train.sum()), "val_cells": int(valid.sum()), "features": int(mask.sum())}
     metrics = {"temperature": temperature, "threshold": threshold}
     return StageResult(counts, metrics, {"bundle": "bundle"}, [f"bundle {bundle.version}"])

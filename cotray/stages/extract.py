@@ -39,7 +39,12 @@ def run(config: Config, at: StageRun) -> StageResult:
     at.folder.write_parquet("manifest.parquet", rows)
     at.folder.write_bytes("features.npy", array_bytes(rec))
     at.folder.write_bytes("bank.npy", array_bytes(bank))
-    counts = {"cells": len(rows), "bank": len(bank), "backbone_features": feat.shape[1], "features": rec.shape[1]}
+    counts = {
+        "cells": len(rows),
+        "bank": len(bank),
+        "backbone_features": feat.shape[1],
+        "features": rec.shape[1],
+    }
     files = {"manifest": "manifest.parquet", "features": "features.npy", "bank": "bank.npy"}
     return StageResult(counts, {}, files)
 
@@ -97,13 +102,15 @@ def _reconstruct(
 def bank_rows(rows: pa.Table) -> NDArray[np.bool_]:
     """Which rows form the bank: real, labelled cells of the training split."""
     real = column(rows, "source") == "real"
-    return real & (column(rows, "split") == "train")
+    return np.asarray(real & (column(rows, "split") == "train"))
 
 
 def load_features(at: StageRun) -> tuple[pa.Table, NDArray[np.float32]]:
     """(manifest rows, reconstructed features) written by this stage."""
     folder = at.input("extract")
-    return folder.read_parquet("manifest.parquet"), read_array(folder.read_bytes("features.npy")).astype(np.float32)
+    return folder.read_parquet("manifest.parquet"), read_array(folder.read_bytes("features.npy")).astype(
+        np.float32
+    )
 
 
 def select_rows(rows: pa.Table, splits: Sequence[str], source: str | None = None) -> NDArray[np.bool_]:
@@ -111,7 +118,7 @@ def select_rows(rows: pa.Table, splits: Sequence[str], source: str | None = None
     keep = np.isin(column(rows, "split"), list(splits))
     if source:
         keep &= column(rows, "source") == source
-    return keep & np.asarray([value is not None for value in rows["label"].to_pylist()])
+    return np.asarray(keep & np.asarray([value is not None for value in rows["label"].to_pylist()]))
 
 
 STAGE = Stage(

@@ -72,7 +72,9 @@ def dataset_folder(config: Config) -> Folder:
         )
     folder = Folder(absolute(config.dataset.root))
     if not folder.exists():
-        raise DatasetNotFoundError("There is no such folder.", where=config.dataset.root, cure="Check --root.")
+        raise DatasetNotFoundError(
+            "There is no such folder.", where=config.dataset.root, cure="Check --root."
+        )
     return folder
 
 

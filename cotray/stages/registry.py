@@ -125,7 +125,11 @@ def _download(uri: str, tracking_uri: str | None) -> str:
 
     import mlflow
 
-    connect(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs/mlflow.db').resolve()}")
+    connect(
+        tracking_uri
+        or os.environ.get("MLFLOW_TRACKING_URI")
+        or f"sqlite:///{Path('runs/mlflow.db').resolve()}"
+    )
     try:
         folder = Path(mlflow.artifacts.download_artifacts(uri))
     except Exception as error:  # MLflow raises what its store raises

@@ -88,7 +88,9 @@ def read_sam_state(uri: str) -> dict[str, Any]:
         data = Folder(parent or "/").read_bytes(name)
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise WeightsError("There is no such checkpoint.", where=uri, cure="Check segment.checkpoint.") from error
+        raise WeightsError(
+            "There is no such checkpoint.", where=uri, cure="Check segment.checkpoint."
+        ) from error
     except Exception as error:  # torch raises pickle, zip and runtime errors here
         raise WeightsError(
             f"This is not a SAM checkpoint: {str(error).splitlines()[0][:200]}",
@@ -112,7 +114,11 @@ def training_data(config: Config, images: pa.Table, folder: Folder, parts: int) 
                 mask = decode_png(row["mask"])[..., 0] > 127
                 items[side] += _windows(decode_png(row["image"]), mask, config, single_cell(config))
     if len(items["train"]) >= MIN_MASKS:
-        return _stack(items["train"]), _stack(items["val"]), "real" if config.dataset.name != "phantom" else "phantom"
+        return (
+            _stack(items["train"]),
+            _stack(items["val"]),
+            "real" if config.dataset.name != "phantom" else "phantom",
+        )
     drawn = _phantom_windows(config)
     cut = max(1, len(drawn) // 8)
     return _stack(drawn[cut:]), _stack(drawn[:cut]), "phantom"

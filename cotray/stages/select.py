@@ -63,7 +63,7 @@ def ray_evaluator(fitness: Any, config: Config) -> Evaluate:
     return evaluate
 
 
-@ray.remote(max_retries=-1)
+@ray.remote(max_retries=-1)  # type: ignore[untyped-decorator]
 def _score(fitness: Any, masks_PD: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One chunk; retried for ever when its worker dies: scoring has no side effects."""
     return np.asarray(fitness(masks_PD), np.float64)

@@ -20,7 +20,8 @@ from cotray.stages.cluster import connect
 from cotray.stages.registry import resolve_bundle
 
 MAX_BYTES = 64 * 1024 * 1024
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>cotray</title><style>body{font:16px/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem}
 pre{background:#8881;padding:1rem;overflow:auto}img{max-width:100%}</style>
 <h1>cotray</h1><p>Choose an image of a blood smear. <b>Research use only</b>: not a medical device.</p>
@@ -28,7 +29,8 @@ pre{background:#8881;padding:1rem;overflow:auto}img{max-width:100%}</style>
 const [file,img,out]=['input','img','pre'].map(s=>document.querySelector(s));
 file.onchange=async()=>{const f=file.files[0];if(!f)return;img.src=URL.createObjectURL(f);img.hidden=false;
 img.alt=f.name;out.hidden=false;out.textContent='...';
-const r=await fetch('v1/predict',{method:'POST',body:f});out.textContent=JSON.stringify(await r.json(),null,1)}
+const r=await fetch('v1/predict',{method:'POST',body:f});
+out.textContent=JSON.stringify(await r.json(),null,1)}
 </script></html>"""
 
 api = FastAPI(title="cotray", description="Leukemia detection (CoTCoNet). Research use only.")
@@ -72,7 +74,7 @@ class Service:
         size = self.predictor.config.segment.cell_size
         self.predictor.classify(self.predictor.embed(np.zeros((1, size, size, 3), np.uint8)))
 
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
+    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)  # type: ignore[untyped-decorator]
     async def answer(self, images: list[bytes]) -> list[Answer | CotrayError]:
         """Answer several images; a bad one does not spoil its neighbours."""
         try:
@@ -95,7 +97,8 @@ class Service:
     def healthz(self) -> dict[str, Any]:
         """Health, model version and what it was trained on."""
         bundle = self.predictor.bundle
-        facts = {k: bundle.facts[k] for k in ("dataset", "preset", "metrics") if k in bundle.facts}
+        names = ("dataset", "preset", "metrics")
+        facts: dict[str, Any] = {name: bundle.facts[name] for name in names if name in bundle.facts}
         uptime = round(time.time() - self.started, 1)
         return {"status": "ok", "model_version": bundle.version, "uptime_s": uptime, **facts}
 
@@ -124,7 +127,8 @@ async def image_bytes(request: Request) -> bytes:
         data = await request.body()
     if not isinstance(data, bytes) or not data:
         raise ServeError(
-            "There is no image in this request.", cure="POST the file itself, or a form with a file field `image`."
+            "There is no image in this request.",
+            cure="POST the file itself, or a form with a file field `image`.",
         )
     return data
 
@@ -169,7 +173,9 @@ def start(bundle: str, *, host: str, port: int, replicas: int = 1) -> None:
 def serve_forever(bundle: str, *, host: str, port: int, replicas: int) -> None:
     """Deploy, say where, and wait for Ctrl-C."""
     start(bundle, host=host, port=port, replicas=replicas)
-    print(f"cotray serves on http://{host}:{port}  (POST /v1/predict, GET /healthz, a page at /). Ctrl-C stops.")
+    print(
+        f"cotray serves on http://{host}:{port}  (POST /v1/predict, GET /healthz, a page at /). Ctrl-C stops."
+    )
     try:
         while True:
             time.sleep(3600)

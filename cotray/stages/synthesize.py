@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cotray import manifest
 from cotray.config import Config
 from cotray.data.decode import encode_png
+from cotray.evaluation.figures import grid_figure
 from cotray.imaging.resize import resize_square
 from cotray.learning import derive_seed
 from cotray.runs import StageResult
@@ -41,7 +42,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     real = resize_square(cells.image_NSS3, config.gan.image_size)
     images = _sample(config, at, real, wanted)
     quality = cell_quality(real, images, seed=derive_seed(config.seed, 5))
-    at.folder.write_bytes("samples.npy", _preview(images))
+    at.folder.write_bytes("samples.png", _preview(real, images))
     rows = _rows(resize_square(images, config.segment.cell_size), minority, cells)
     note = f"{wanted} synthetic cells for the smaller class ({counts.min()} real)"
     return _write(at, config, rows, figures, quality, note)
@@ -63,6 +64,12 @@ def _sample(config: Config, at: StageRun, real: NDArray[np.uint8], wanted: int) 
     generator = Generator(config.gan)
     generator.load_state_dict(weights["ema" if "ema" in weights else "generator"])
     return synthesize(generator.eval(), wanted, derive_seed(config.seed, 4))
+
+
+def _preview(real: NDArray[np.uint8], synthetic: NDArray[np.uint8]) -> bytes:
+    """Two rows of real cells over two of synthetic ones."""
+    shown = [*real[:16], *synthetic[:16]]
+    return grid_figure(shown, 8, ["real"] * len(real[:16]) + ["synthetic"] * len(synthetic[:16]))
 
 
 def _rows(images: NDArray[np.uint8], label: int, like: Cells) -> pa.Table:

@@ -209,7 +209,9 @@ def _validate(learner: Learner, valid: Arrays, batch_size: int) -> dict[str, flo
     learner.set_train(False)
     outputs: list[Mapping[str, Tensor]] = []
     for start in range(0, _length(valid), batch_size):
-        outputs.append(learner.predict_step(_batch(valid, np.arange(start, min(start + batch_size, _length(valid))))))
+        outputs.append(
+            learner.predict_step(_batch(valid, np.arange(start, min(start + batch_size, _length(valid)))))
+        )
     return learner.score({key: torch.cat([o[key] for o in outputs]) for key in outputs[0]})
 
 
@@ -325,7 +327,9 @@ def load_fitted(at: StageRun, name: str) -> Fitted | None:
     """What :func:`save_fitted` wrote, or None."""
     if not at.folder.exists(f"{name}.safetensors"):
         return None
-    weights = parse_weights(at.folder.read_bytes(f"{name}.safetensors"), f"{at.folder.uri}/{name}.safetensors")
+    weights = parse_weights(
+        at.folder.read_bytes(f"{name}.safetensors"), f"{at.folder.uri}/{name}.safetensors"
+    )
     return Fitted(weights, at.folder.read_json(f"{name}.history.json"))
 
 

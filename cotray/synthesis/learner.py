@@ -77,10 +77,12 @@ class LeuGanLearner(Learner):
             return
         source = unwrap(self.nets["generator"])
         decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))
-        for mean, new in zip(self.nets["ema"].parameters(), source.parameters(), strict=True):
+        weights = zip(self.nets["ema"].parameters(), source.parameters(), strict=True)
+        for mean, new in weights:
             mean.lerp_(new, 1 - decay)
-        for kept, new in zip(self.nets["ema"].buffers(), source.buffers(), strict=True):
-            kept.copy_(new)
+        statistics = zip(self.nets["ema"].buffers(), source.buffers(), strict=True)
+        for kept, latest in statistics:
+            kept.copy_(latest)
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
