@@ -17,13 +17,15 @@ from cotray.errors import DecodeError
 
 Rgb = NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 
 
 def decode_image(data: bytes, *, max_pixels: int, min_side: int) -> Rgb:
     """Image bytes -> (H, W, 3) uint8 RGB.
 
-    Grey, palette, CMYK and 1-bit images become RGB; transparency is laid on white; 16-bit images are
-    scaled so that their own maximum range (by bit depth used) maps to 0-255; EXIF orientation is applied.
+    Grey, palette, CMYK and 1-bit images become RGB; transparency is laid on white; deeper greys are scaled
+    so that the smallest range that holds them (1.0, or 8 to 16 bits) maps to 0-255; of 16-bit colours the
+    upper byte stays; EXIF orientation is applied. Damaged metadata do not matter where the pixels are sound.
     Raises DecodeError, whose ``what`` is the reason a file is quarantined for.
     """
     if not data:
@@ -38,12 +40,14 @@ def decode_image(data: bytes, *, max_pixels: int, min_side: int) -> Rgb:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Header only. Pillow warns about large images before we can refuse them ourselves."""
+    """Header only. Pillow warns of large images, which we refuse ourselves, and of odd metadata."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
+        if data.startswith(BEGINNINGS):
+            raise DecodeError("damaged header: truncated, or of a kind that is not read") from None
         raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise DecodeError("too large: a decompression bomb") from None
@@ -57,7 +61,7 @@ def _load(image: Image.Image, data: bytes) -> Image.Image:
         raise DecodeError("truncated: the JPEG has no end marker")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("ignore")
             image.load()
             return ImageOps.exif_transpose(image)
     except Exception as error:  # zlib, struct, OSError, SyntaxError: all mean damage
@@ -83,10 +87,14 @@ def _rgb(image: Image.Image) -> Rgb:
 
 def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """12-, 14- and 16-bit greys by the smallest depth that holds their maximum; 8-bit as they are."""
+    unit = values.dtype.kind == "f"
     values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise DecodeError("corrupt: some pixels are no finite number")
     top = float(values.max(initial=0))
-    depth = next((bits for bits in (8, 10, 12, 14, 16) if top < 2**bits), 32)
-    return np.asarray(np.clip(values * (255.0 / (2**depth - 1)), 0, 255).round(), np.uint8)
+    full = next((2**bits - 1 for bits in (8, 10, 12, 14, 16) if top < 2**bits), 2**32 - 1)
+    full = 1 if unit and top <= 1 else full
+    return np.asarray(np.clip(values * (255.0 / full), 0, 255).round(), np.uint8)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
