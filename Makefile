@@ -12,7 +12,7 @@ RUN ?= runs/demo
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 help:  ## list the targets
 	@echo "cotray: leukemia detection (CoTCoNet) as a distributed service on Ray. Research use only."
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing cotray into $(VENV): a few minutes and 2 to 5 GB the first time."
 	@start=$$SECONDS; \
 	    $(PYTHON) -m venv $(VENV) && \
-	    $(PIP) install --quiet -c constraints.txt -e '.[dev]' && \
+	    $(PIP) install -c constraints.txt -e '.[dev]' && \
 	    echo $$((SECONDS - start)) > $@ && \
 	    echo "Installed in $$((SECONDS - start)) s."
 
@@ -61,9 +61,9 @@ format: install  ## format the code and put right what ruff can
 
 # Every extra is installed first, so that the clusters' and the benchmarks' packages are pinned as well.
 lock: install  ## write the versions in .venv to constraints.txt
-	@$(PIP) install --quiet -c constraints.txt -e '.[dev,s3,bench]'
+	@$(PIP) install -c constraints.txt -e '.[dev,s3,bench]'
 	@{ grep '^#' constraints.txt; \
-	    $(PIP) freeze --exclude-editable --exclude cotray | \
+	    $(BIN)/python -m pip freeze --exclude-editable --exclude cotray | \
 	    sed -E 's/\+[A-Za-z0-9.]+$$//' | grep -vE '^(#|nvidia|cuda|triton)'; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && touch $(STAMP)
 	@echo "constraints.txt: $$(grep -vc '^#' constraints.txt) versions."
@@ -72,7 +72,7 @@ serve: install  ## serve the demo's bundle at http://127.0.0.1:8000
 	$(BIN)/cotray serve --bundle $(RUN) $(ARGS)
 
 bench: install  ## run the benchmarks; ARGS go to them
-	@$(PIP) install --quiet -c constraints.txt -e '.[dev,bench]'
+	@$(PIP) install -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove .venv, caches and build leftovers; runs/ stays
