@@ -13,6 +13,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 Hashes = NDArray[np.uint64]
+BLACK, BLACK_SHARE = 16, 0.2
+"""An image is on black if this share of it is no brighter than this."""
+LIT = 32
+"""Brighter than the faint fringe that compression leaves around a cell on black."""
 
 
 def pixel_digest(rgb: NDArray[np.uint8]) -> str:
@@ -22,16 +26,32 @@ def pixel_digest(rgb: NDArray[np.uint8]) -> str:
 
 
 def perceptual_hash(rgb: NDArray[np.uint8]) -> int:
-    """64-bit pHash: the 8 x 8 lowest DCT frequencies of the 32 x 32 grey image, above their median."""
-    grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    low = cv2.dct(grey.astype(np.float32))[:8, :8]
+    """64-bit pHash: the 8 x 8 lowest DCT frequencies of the 32 x 32 grey image, above their median.
+
+    Of a cell cut out on black only the inside is hashed: any two discs on black look nearly the same, and
+    thousands of different cells would become one chain of near-duplicates.
+    """
+    grey = _inside(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA)
+    low = cv2.dct(small.astype(np.float32))[:8, :8]
     bits = (low > np.median(low)).ravel()
     return int(np.packbits(bits).view(">u8")[0])
 
 
+def _inside(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle two thirds of what is not black; the whole image where it is not on black."""
+    lit = grey > LIT
+    if (grey > BLACK).mean() > 1 - BLACK_SHARE or not lit.any():
+        return grey
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    cell = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = cell.shape
+    return cell[height // 6 : height - height // 6, width // 6 : width - width // 6]
+
+
 def hamming(a: Hashes, b: Hashes) -> NDArray[np.int64]:
     """Number of differing bits, elementwise."""
-    return np.bitwise_count(a ^ b).astype(np.int64)
+    return np.asarray(np.bitwise_count(a ^ b), np.int64)
 
 
 def near_pairs(hashes_N: Hashes, max_bits: int) -> NDArray[np.int64]:
