@@ -87,14 +87,13 @@ def _rgb(image: Image.Image) -> Rgb:
 
 def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """12-, 14- and 16-bit greys by the smallest depth that holds their maximum; 8-bit as they are."""
-    unit = values.dtype.kind == "f"
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
         raise DecodeError("corrupt: some pixels are no finite number")
-    top = float(values.max(initial=0))
+    top = float(numbers.max(initial=0))
     full = next((2**bits - 1 for bits in (8, 10, 12, 14, 16) if top < 2**bits), 2**32 - 1)
-    full = 1 if unit and top <= 1 else full
-    return np.asarray(np.clip(values * (255.0 / full), 0, 255).round(), np.uint8)
+    full = 1 if values.dtype.kind == "f" and top <= 1 else full
+    return np.asarray(np.clip(numbers * (255.0 / full), 0, 255).round(), np.uint8)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

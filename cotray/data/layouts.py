@@ -80,6 +80,12 @@ def _cnmc_csv(files: Sequence[str], read: Read) -> dict[str, tuple[str, int]]:
             for row in read_csv(path, read, ("Patient_ID", "new_names", "labels")):
                 match = _CNMC.match(PurePosixPath(row["Patient_ID"]).stem)
                 subject = match[1] if match else row["Patient_ID"]
+                if row["labels"] not in ("0", "1"):
+                    raise LabelFileError(
+                        f"The label of {row['new_names']} is '{row['labels']}'.",
+                        where=path,
+                        cure="Write 1 for all, 0 for hem.",
+                    )
                 found[row["new_names"].lower()] = (subject, int(row["labels"]))
     return found
 
