@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,16 @@ def find_dataset(name: str) -> Layout:
     return DATASETS[name]
 
 
-def limit_records(records: Sequence[ImageRecord], limit: int) -> list[ImageRecord]:
-    """At most ``limit`` records: the same share of each class, evenly over the listing."""
+class _Classed(Protocol):
+    @property
+    def class_name(self) -> str | None: ...
+
+
+Classed = TypeVar("Classed", bound=_Classed)
+
+
+def limit_records(records: Sequence[Classed], limit: int) -> list[Classed]:
+    """At most ``limit`` records (or phantom specs): the same share of each class, evenly over the listing."""
     if len(records) <= limit:
         return list(records)
     by_class: dict[str | None, list[int]] = {}
