@@ -108,8 +108,8 @@ class BackboneConfig(Section):
     """Which backbone: `cotconet`, `gmod`, `smod`."""
     image_size: int = Field(96, ge=32)
     """Side of the input; a multiple of 32 and of `patch`."""
-    patch: int = Field(16, ge=2)
-    """Patch side p; token width is p*p*3."""
+    patch: int = Field(8, ge=2)
+    """Patch side p; token width is p*p*3 (paper: 16)."""
     layers: int = Field(2, ge=1)
     """Transformer layers L."""
     heads: int = Field(4, ge=1)

@@ -44,12 +44,15 @@ def run(config: Config, at: StageRun) -> StageResult:
     histories = pictures.history_figures(at) | {"selection": pictures.search_figure(at)}
     pictures.log_pictures(at, figures | {f"history-{k}": v for k, v in histories.items()})
     notes = _notes(held, floor, skew)
-    data = (
-        _report(config, at, held, floor, bundle)
-        | _report_run(config, at)
-        | _report_pictures(config, at, held)
-    )
-    page = render_report(ReportData(**data, **figures, notes=notes, fingerprints=_prints(at, bundle, split)))
+    data: dict[str, Any] = {
+        **_report(config, at, held, floor, bundle),
+        **_report_run(config, at),
+        **_report_pictures(config, at, held),
+        **figures,
+        "notes": notes,
+        "fingerprints": _prints(at, bundle, split),
+    }
+    page = render_report(ReportData(**data))
     at.folder.write_bytes("index.html", page.encode())
     at.tracker.artifact("report/index.html", page.encode())
     if isinstance(at.tracker, MlflowTracker):
