@@ -76,11 +76,12 @@ def make_split(
     sides = ["unlabelled"] * len(groups)
     of_unit: dict[str, str] = {}
     rng = np.random.default_rng(seed)
-    for of_class in sorted(counts):
-        members = _units_of(of_class, units, labels)
+    units_of = {of_class: _units_of(of_class, units, labels) for of_class in sorted(counts)}
+    for of_class, members in units_of.items():
         if len(members) < 2:
             raise _too_few(of_class, counts[of_class])
         _assign(members, of_unit, config, rng)
+    _ensure_sides(list(units_of.values()), of_unit)
     for index, label in enumerate(labels):
         if label is not None:
             sides[index] = of_unit[units[index]]
@@ -120,15 +121,28 @@ def _assign(
         side = max(want, key=lambda name: want[name])
         of_unit[unit] = side
         want[side] -= members[unit]
-    _ensure_test(order, members, of_unit)
 
 
-def _ensure_test(order: Sequence[str], members: dict[str, int], of_unit: dict[str, str]) -> None:
+def _ensure_sides(classes: Sequence[dict[str, int]], of_unit: dict[str, str]) -> None:
     """Every class is trained on and tested, even where whole groups would say otherwise."""
-    for need in ("train", "test"):
-        if all(of_unit[unit] != need for unit in order):
-            donors = [u for u in order if of_unit[u] == "val"] or list(order)
-            of_unit[min(donors, key=lambda unit: members[unit])] = need
+    for members in classes:
+        for need in ("train", "test"):
+            if all(of_unit[unit] != need for unit in members):
+                donors = [u for u in members if of_unit[u] == "val"]
+                donors = donors or [u for u in members if not _alone(u, classes, of_unit)]
+                of_unit[min(donors, key=lambda unit: members[unit])] = need
+
+
+def _alone(unit: str, classes: Sequence[dict[str, int]], of_unit: dict[str, str]) -> bool:
+    """Whether a class would have nothing on this side without this unit.
+
+    Of two units of a class on one side, at most one is alone there in the other class: one can go.
+    """
+    side = of_unit[unit]
+    return any(
+        unit in members and all(of_unit[other] != side for other in members if other != unit)
+        for members in classes
+    )
 
 
 def check_disjoint(groups: Sequence[str], sides: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from cotray.data.splits import SIDES, check_disjoint, group_records, group_sizes
 from cotray.errors import ClassError, DataError, TooFewGroupsError
 
 SPLIT = SplitConfig()
-quick = settings(deadline=None, max_examples=120)
+quick = settings(deadline=None, max_examples=60)
 
 
 @st.composite
@@ -68,6 +68,13 @@ def test_each_class_is_learned_and_tested(data: tuple[list[str], list[int | None
 def test_same_seed_same_split(data: tuple[list[str], list[int | None]], seed: int) -> None:
     groups, labels = data
     assert make_split(groups, labels, SPLIT, seed) == make_split(groups, labels, SPLIT, seed)
+
+
+def test_a_group_of_both_classes_does_not_take_a_side_from_either() -> None:
+    groups, labels = list("abcccddddd"), [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
+    for seed in range(10):
+        found = set(zip(labels, make_split(groups, labels, SPLIT, seed), strict=True))
+        assert {(label, side) for label in (0, 1) for side in ("train", "test")} <= found
 
 
 def test_other_seed_other_split() -> None:
