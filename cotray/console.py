@@ -21,7 +21,7 @@ from cotray.stages.base import Voice
 if TYPE_CHECKING:
     from cotray.predictor import Answer
 
-out = RichConsole(highlight=False)
+out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 140)
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -90,17 +90,33 @@ def print_status(run: Run) -> None:
         table.add_column(heading, overflow="fold")
     for name in STAGE_SUMMARIES:
         record = run.record(name)
-        folder = run.stage(name)
         if record is None:
-            state = "[yellow]begun[/yellow]" if folder.exists("started.json") else "[dim]not yet[/dim]"
-            table.add_row(name, state, "", "", "", "")
+            begun = run.stage(name).exists("started.json")
+            table.add_row(name, "[yellow]begun[/yellow]" if begun else "[dim]not yet[/dim]", "", "", "", "")
             continue
-        shown = {**record.result.counts, **{k: round(v, 3) for k, v in record.result.metrics.items()}}
-        what = ", ".join(f"{k} {v}" for k, v in list(shown.items())[:6])
-        where = ", ".join(record.result.artifacts.values())
-        table.add_row(name, "[green]done[/green]", clock(record.seconds), record.finished, what, where)
+        known = {**record.result.counts, **record.result.metrics}
+        what = ", ".join(f"{k} {round(known[k], 3)}" for k in TOLD[name] if k in known)
+        found = record.result.artifacts
+        where = f"{name}/{next((found[key] for key in PLACES if key in found), '')}"
+        finished = record.finished.replace("T", " ").removesuffix("Z")
+        table.add_row(name, "[green]done[/green]", clock(record.seconds), finished, what, where)
     out.print(table)
     out.print(f"mlflow run {run.note().get('mlflow_run_id') or 'none'}")
+
+
+PLACES = ("report", "bundle", "manifest", "weights", "mask")
+"""Which of a stage's artifacts `cotray status` names: the first of these it has."""
+TOLD = {
+    "ingest": ("in", "used", "quarantined", "groups"),
+    "segment": ("cells", "images_without_cell", "test_mask_iou"),
+    "synthesize": ("synthetic_cells", "kernel", "nearest_ratio"),
+    "train_backbone": ("epochs", "val_balanced_accuracy"),
+    "extract": ("cells", "features"),
+    "select": ("selected", "features", "evaluations", "fitness"),
+    "classify": ("train_cells", "val_cells", "threshold"),
+    "evaluate": ("test_images", "balanced_accuracy", "auroc"),
+}
+"""Stage -> the figures that `cotray status` tells."""
 
 
 def print_datasets() -> None:
@@ -134,7 +150,9 @@ def print_check(config: Config) -> None:
 
     items, rejected = list_items(config)
     records = [item for item in items if isinstance(item, ImageRecord)]
-    out.print(f"{len(items) + len(rejected)} image files: {len(items)} fit the layout, {len(rejected)} do not")
+    out.print(
+        f"{len(items) + len(rejected)} image files: {len(items)} fit the layout, {len(rejected)} do not"
+    )
     for path, reason in rejected[:10]:
         out.print(f"  [yellow]{escape(path)}[/yellow]: {escape(reason)}")
     for title, values in (

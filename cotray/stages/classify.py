@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from cotray.classification.calibration import apply_temperature, fit_temperature
 from cotray.classification.hdlc import HDLC
 from cotray.classification.learner import HdlcLearner
 from cotray.config import Config
+from cotray.evaluation.aggregate import aggregate_cells
 from cotray.evaluation.metrics import best_threshold
 from cotray.learning import derive_seed
 from cotray.predictor import load_net
@@ -34,10 +36,10 @@ def run(config: Config, at: StageRun) -> StageResult:
     require_two_classes(label[train])
     job = hdlc_job(config, _arrays(feat, label, train, mask), _arrays(feat, label, valid, mask))
     fitted = fit(job, config.compute, at)
-    logit, truth = _logits(config, fitted.weights, feat[valid][:, mask]), label[valid]
-    temperature = fit_temperature(logit, truth)
+    logit = _logits(config, fitted.weights, feat[valid][:, mask])
+    temperature = fit_temperature(logit, label[valid])
     probability = sigmoid(apply_temperature(logit, temperature))
-    threshold = best_threshold(truth, probability) if len(np.unique(truth)) == 2 else 0.5
+    threshold = image_threshold(config, rows.filter(pa.array(valid)), probability)
     bundle = save_bundle(
         at.folder / "bundle", _bundle(config, at, mask, fitted.weights, temperature, threshold)
     )
@@ -69,6 +71,21 @@ def build_learner(
     assert isinstance(hdlc, HDLC)
     hdlc.set_scale(torch.from_numpy(scale[0]), torch.from_numpy(scale[1]))
     return learner
+
+
+def image_threshold(config: Config, rows: pa.Table, probability_N: NDArray[np.float64]) -> float:
+    """The threshold that serves validation images best, each from its cells; 0.5 where a class is absent.
+
+    ``rows``: the cells' manifest rows, in the order of their probabilities.
+    """
+    label_of = dict(zip(rows["image_id"].to_pylist(), labels(rows).tolist(), strict=True))
+    place = {name: number for number, name in enumerate(label_of)}
+    index = np.asarray([place[name] for name in rows["image_id"].to_pylist()], np.int64)
+    truth = np.asarray(list(label_of.values()), np.int64)
+    if len(np.unique(truth)) < 2:
+        return 0.5
+    overall = aggregate_cells(probability_N, index, len(place), config.evaluate.aggregate)
+    return best_threshold(truth, overall)
 
 
 def _arrays(
@@ -121,4 +138,5 @@ STAGE = Stage(
     sections=("hdlc",),
     needs=("extract", "select"),
     run=run,
+    extra=lambda config: {"aggregate": config.evaluate.aggregate},
 )
