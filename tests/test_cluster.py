@@ -51,9 +51,7 @@ def test_nodes_install_cotray_with_the_constraints_that_are_mounted(cluster: dic
 
 def test_the_images_hold_the_ray_of_the_constraints(cluster: dict[str, Any]) -> None:
     images = [cluster["docker"]["image"]]
-    images += [
-        t["docker"]["worker_image"] for t in cluster["available_node_types"].values() if "docker" in t
-    ]
+    images += [t["docker"]["worker_image"] for t in cluster["available_node_types"].values() if "docker" in t]
     assert len(images) == 2
     for image in images:
         assert image.startswith(f"rayproject/ray:{pins()['ray']}-py311"), image
