@@ -104,18 +104,30 @@ Classed = TypeVar("Classed", bound=_Classed)
 
 
 def limit_records(records: Sequence[Classed], limit: int) -> list[Classed]:
-    """At most ``limit`` records (or phantom specs): the same share of each class, evenly over the listing."""
+    """At most ``limit`` records (or phantom specs): the same share of each class, evenly over the listing.
+
+    A rare class keeps at least one, where there are as many places as classes.
+    """
     if len(records) <= limit:
         return list(records)
     by_class: dict[str | None, list[int]] = {}
     for index, record in enumerate(records):
         by_class.setdefault(record.class_name, []).append(index)
     chosen: list[int] = []
-    for members in by_class.values():
-        share = max(1, round(limit * len(members) / len(records)))
-        picks = np.linspace(0, len(members) - 1, min(share, len(members))).round().astype(int)
-        chosen += [members[pick] for pick in np.unique(picks)]
-    return [records[index] for index in sorted(chosen)][:limit]
+    shares = _shares([len(members) for members in by_class.values()], limit)
+    for members, share in zip(by_class.values(), shares, strict=True):
+        picks = np.linspace(0, len(members) - 1, share).round().astype(int)
+        chosen += [members[pick] for pick in picks]
+    return [records[index] for index in sorted(chosen)]
+
+
+def _shares(sizes: Sequence[int], limit: int) -> list[int]:
+    """``limit`` places (fewer than there are items) dealt to classes: one each, then to who lacks most."""
+    due = [size * limit / sum(sizes) for size in sizes]
+    shares = [0] * len(sizes)
+    for _ in range(limit):
+        shares[max(range(len(sizes)), key=lambda i: (shares[i] == 0, due[i] - shares[i]))] += 1
+    return shares
 
 
 def decode_cell_mask(dataset: str, raw: NDArray[np.uint8], mask_path: str) -> NDArray[np.bool_]:
