@@ -6,6 +6,7 @@ cluster and nothing is logged twice. A continued run goes on in the MLflow runs 
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -34,6 +35,9 @@ class Tracker:
 
     def artifact(self, name: str, data: bytes) -> None:
         """Log a file."""
+
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
+        """Log what the run read: a name, a digest of it (its frozen split), where it is, its counts."""
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
@@ -77,6 +81,14 @@ class MlflowTracker(Tracker):
             path.write_bytes(data)
             self.client.log_artifact(self.run_id, str(path), str(Path(name).parent).strip(".") or None)
 
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
+        """Log the run's dataset input."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        logged = Dataset(name, digest[:36], "folder", json.dumps({"uri": source}), None, json.dumps(profile))
+        tag = InputTag("mlflow.data.context", "training and evaluation")
+        self.client.log_inputs(self.run_id, [DatasetInput(logged, [tag])])
+
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
         for key, value in values.items():
@@ -112,23 +124,17 @@ def open_tracker(config: Config, run_folder: Folder, run_id: str | None = None) 
 
 def connect(uri: str) -> Any:
     """An MlflowClient; creates a sqlite database once, here, in the driver."""
-    _quiet()
+    for key, value in os_environ_defaults.items():
+        os.environ.setdefault(key, value)
     import mlflow
+    from mlflow.utils.logging_utils import disable_logging
 
+    disable_logging()  # cotray says itself what was registered; errors come as exceptions
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     return mlflow.MlflowClient(uri, uri)
-
-
-def _quiet() -> None:
-    import logging
-
-    for key, value in os_environ_defaults.items():
-        os.environ.setdefault(key, value)
-    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _experiment(client: Any, name: str, uri: str) -> str:

@@ -48,7 +48,9 @@ def run(config: Config, at: StageRun) -> StageResult:
     used, digest = split_rows(used, config, at)
     at.folder.write_parquet("manifest.parquet", manifest.check(used))
     at.folder.write_parquet("quarantine.parquet", manifest.where(rows, status="quarantined"))
-    return _result(rows, used, digest, len(parts))
+    result = _result(rows, used, digest, len(parts))
+    at.tracker.dataset(config.dataset.name, digest, config.dataset.root or "drawn on the spot", result.counts)
+    return result
 
 
 def list_items(config: Config) -> tuple[list[Item], list[tuple[str, str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cotray
 from cotray.bundle import Bundle, is_bundle, load_bundle
 from cotray.config import Config
 from cotray.errors import BundleError
@@ -48,7 +49,7 @@ def _log(tracker: MlflowTracker, name: str, folder: Folder, bundle: Bundle, exam
             artifacts={"bundle": local_copy(folder)},
             signature=signature,
             input_example=pd.DataFrame({"image": [example]}),
-            pip_requirements=[f"cotray=={bundle.facts.get('cotray', '0')}"],
+            pip_requirements=[f"cotray=={cotray.__version__}"],
             registered_model_name=name,
             metadata={"bundle_version": bundle.version},
         )

@@ -1,0 +1,33 @@
+"""One finished run of the whole pipeline on phantoms, shared by the tests of this folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from quick import cotray, quick_sets
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run made by the command line."""
+
+    home: Path
+    """Working folder; the run is ``home/runs/quick``."""
+    output: str
+
+    @property
+    def run(self) -> Path:
+        return self.home / "runs" / "quick"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """`cotray run` from nothing to a registered, reported bundle."""
+    home = tmp_path_factory.mktemp("home")
+    done = cotray("run", "--run", "runs/quick", *quick_sets(), cwd=home)
+    return Finished(home, done.stdout)
