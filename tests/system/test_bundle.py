@@ -75,7 +75,14 @@ def test_predict_tells_a_bad_image_and_answers_the_rest(finished: Finished, tmp_
 
 def test_predict_draws_overlays(finished: Finished, tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(phantom_png(3))
-    args = ("predict", str(tmp_path / "b.png"), "--bundle", str(finished.run), "--overlay", str(tmp_path / "out"))
+    args = (
+        "predict",
+        str(tmp_path / "b.png"),
+        "--bundle",
+        str(finished.run),
+        "--overlay",
+        str(tmp_path / "out"),
+    )
     cotray(*args, cwd=tmp_path)
     assert (tmp_path / "out" / "b.png").read_bytes().startswith(b"\x89PNG")
 

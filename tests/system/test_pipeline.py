@@ -47,7 +47,9 @@ def test_counts_add_up_and_are_told(finished: Finished) -> None:
 
 
 def test_no_subject_is_on_two_sides(finished: Finished) -> None:
-    rows = pq.read_table(finished.run / "ingest" / "manifest.parquet", columns=["subject", "split"]).to_pylist()
+    rows = pq.read_table(
+        finished.run / "ingest" / "manifest.parquet", columns=["subject", "split"]
+    ).to_pylist()
     sides = {row["subject"]: {r["split"] for r in rows if r["subject"] == row["subject"]} for row in rows}
     assert {len(splits) for splits in sides.values()} == {1}
 
