@@ -54,7 +54,11 @@ def _declare_operators() -> None:
 
 
 def plain_nms(boxes_N4: Tensor, score_N: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes that non-maximum suppression keeps, best first; (K,) int64."""
+    """Indices of the boxes that non-maximum suppression keeps, best first; (K,) int64.
+
+    As torchvision's kernel: a box goes only where it overlaps *more* than the threshold, so that boxes
+    without area, whose overlap is 0 / 0, stay.
+    """
     order = torch.sort(score_N, dim=0, descending=True, stable=True).indices
     area = (boxes_N4[:, 2] - boxes_N4[:, 0]) * (boxes_N4[:, 3] - boxes_N4[:, 1])
     kept: list[int] = []
@@ -66,5 +70,5 @@ def plain_nms(boxes_N4: Tensor, score_N: Tensor, iou_threshold: float) -> Tensor
         low = torch.maximum(boxes_N4[index, :2], boxes_N4[:, :2])
         high = torch.minimum(boxes_N4[index, 2:], boxes_N4[:, 2:])
         both = (high - low).clamp(min=0).prod(dim=1)
-        alive &= both / (area[index] + area - both) <= iou_threshold
+        alive &= ~(both / (area[index] + area - both) > iou_threshold)
     return torch.tensor(kept, dtype=torch.int64)
