@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotray.config import ScaConfig
-from cotray.selection.transfer import TRANSFER, Masks, Positions, repair
+from cotray.selection.transfer import TRANSFER, Masks, Positions, repair, sigmoid
 
 
 def move(
@@ -69,8 +69,10 @@ class SineCosine:
         if self.iteration:
             progress = self.iteration / self.cfg.iterations
             self.position_PD = move(self.position_PD, self.best_position_D, progress, self.cfg.a, self.rng)
+        # The V shape flips bits, so the first ones have to come from the positions alone.
+        transfer = TRANSFER[self.cfg.transfer] if self.iteration else sigmoid
         draws = self.rng.uniform(0, 1, self.position_PD.shape)
-        self.mask_PD = repair(TRANSFER[self.cfg.transfer](self.position_PD, self.mask_PD, draws), self.rng)
+        self.mask_PD = repair(transfer(self.position_PD, self.mask_PD, draws), self.rng)
         return self.mask_PD
 
     def tell(self, fitness_P: NDArray[np.float64]) -> None:
