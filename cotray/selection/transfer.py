@@ -11,6 +11,8 @@ Positions = NDArray[np.float64]
 Masks = NDArray[np.bool_]
 STEEP = 10.0
 """Slope of both curves at the middle of [0, 1]."""
+ABOVE = float(np.nextafter(0.5, 1.0))
+"""Least position whose feature is taken."""
 
 
 def sigmoid(position_PD: Positions, mask_PD: Masks, draw_PD: Positions) -> Masks:
@@ -39,4 +41,6 @@ def repair(mask_PD: Masks, rng: np.random.Generator) -> Masks:
 
 def reflect(position_D: Positions, mask_D: Masks) -> Positions:
     """The position with each coordinate on its bit's side of 0.5, at the same distance from it."""
-    return np.where((position_D > 0.5) == mask_D, position_D, 1.0 - position_D)
+    mirrored = np.where((position_D > 0.5) == mask_D, position_D, 1.0 - position_D)
+    # The mirror image of 0.5 is itself, which is not above 0.5.
+    return np.where(mask_D, np.maximum(mirrored, ABOVE), np.minimum(mirrored, 0.5))
