@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+MOST = 1e12
+"""F of a feature that is constant within each class: finite, and above all others."""
+
 
 def anova_f(feat_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """ANOVA F of every feature between the classes: (D,); a constant feature scores 0."""
+    """ANOVA F of every feature between the classes: (D,), at most 1e12; a constant feature scores 0."""
     classes = np.unique(label_N)
     grand = feat_ND.mean(axis=0, dtype=np.float64)
     between = np.zeros(feat_ND.shape[1])
@@ -18,5 +21,6 @@ def anova_f(feat_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> NDArray
         within += ((rows - rows.mean(axis=0)) ** 2).sum(axis=0)
     between /= max(1, len(classes) - 1)
     within /= max(1, len(feat_ND) - len(classes))
-    floor = 1e-12 * max(1.0, float(within.max(initial=0.0)))
-    return np.where(between > floor, between / np.maximum(within, floor), 0.0)
+    # Both bounds are relative to the feature itself: its scale says nothing about its worth.
+    varies = between > 1e-20 * grand**2
+    return np.divide(between, np.maximum(within, between / MOST), out=np.zeros_like(between), where=varies)
