@@ -2,6 +2,7 @@
 # Variables: PYTHON (makes the environment), VENV, RUN (the demo's run folder), ARGS (passed on).
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help install demo test check format lock serve bench clean
