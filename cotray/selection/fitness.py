@@ -33,10 +33,7 @@ class Fitness(ABC):
         seed: int,
     ) -> None:
         keep = subsample(label_N, cfg.max_cells, seed)
-        feat = feat_ND[keep].astype(np.float32)
-        spread = feat.std(axis=0)
-        # Scale matters to distances and penalties alike; constant features become 0.
-        self.feat_ND = (feat - feat.mean(axis=0)) / np.where(spread > 1e-8, spread, np.inf).astype(np.float32)
+        self.feat_ND = standardise(feat_ND[keep].astype(np.float32))
         self.label_N = np.asarray(label_N[keep])
         self.fold_N = inner_folds(self.label_N, group_N[keep], cfg.folds, seed)
         self.cfg = cfg
@@ -99,14 +96,21 @@ def balanced_error(label_N: NDArray[np.int64], called_N: NDArray[np.bool_]) -> f
     return float(1.0 - np.mean(recalls))
 
 
+def standardise(feat_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean 0 and deviation 1, because scale matters to distances and penalties; constant features become 0."""
+    # The mean of equal numbers is that number only in double precision.
+    centred = feat_ND - feat_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
+    spread = centred.std(axis=0)
+    return np.asarray(centred / np.where(spread > 1e-8, spread, np.inf), np.float32)
+
+
 def subsample(label_N: NDArray[np.int64], most: int | None, seed: int) -> NDArray[np.int64]:
     """Ascending indices of at most ``most`` samples, classes kept in proportion."""
     if most is None or len(label_N) <= most:
         return np.arange(len(label_N))
     order = np.random.default_rng(seed).permutation(len(label_N))
-    share = most / len(label_N)
     kept = [
-        of[: max(1, round(share * len(of)))]
+        of[: max(1, most * len(of) // len(label_N))]
         for of in (order[label_N[order] == c] for c in np.unique(label_N))
     ]
     return np.sort(np.concatenate(kept))
@@ -120,7 +124,7 @@ def inner_folds(
     Raises TooFewGroupsError where a class has a single group.
     """
     per_class = [len(np.unique(group_N[label_N == c])) for c in np.unique(label_N)]
-    folds = min(folds, *per_class)
+    folds = min([folds, *per_class])
     if folds < 2 or len(per_class) < 2:
         raise TooFewGroupsError(
             f"The training split has {per_class} groups per class; feature selection needs two of each.",
