@@ -52,8 +52,13 @@ class SelectionSearch:
 
     @property
     def done(self) -> bool:
-        """Whether all iterations are done, or none was better for ``sca.patience`` of them."""
-        return len(self.history) >= self.sca_cfg.iterations or self._stalled()
+        """Whether all iterations are done, or none was better for ``sca.patience`` of them.
+
+        A refinement at the end comes before either.
+        """
+        if self.abhc_cfg.when == "end":
+            return self.climb.done and self.climb.position_D.size > 0
+        return self._ends([row["best_fitness"] for row in self.history])
 
     def ask(self) -> Masks:
         """Masks to score, (P, D) for agents or (1, D) for a refinement; the next call must be tell."""
@@ -105,14 +110,15 @@ class SelectionSearch:
         self.evaluations, self.mean_fitness = int(state["evaluations"]), float(state["mean_fitness"])
 
     def _refines(self) -> bool:
-        last = self.sca.iteration >= self.sca_cfg.iterations
-        return self.abhc_cfg.when == "iteration" or (self.abhc_cfg.when == "end" and last)
+        if self.abhc_cfg.when != "end":
+            return self.abhc_cfg.when == "iteration"
+        return self._ends([*(row["best_fitness"] for row in self.history), self.sca.best_fitness])
 
-    def _stalled(self) -> bool:
+    def _ends(self, best: list[float]) -> bool:
+        """Whether the search ends after iterations with these best values."""
         wait = self.sca_cfg.patience
-        if not wait or len(self.history) <= wait:
-            return False
-        return self.history[-1]["best_fitness"] >= self.history[-1 - wait]["best_fitness"]
+        stalled = 0 < wait < len(best) and best[-1] >= best[-1 - wait]
+        return stalled or len(best) >= self.sca_cfg.iterations
 
     def _row(self) -> dict[str, float]:
         return {
