@@ -34,23 +34,24 @@ class CellSegmenter:
         """
         shape = (rgb.shape[0], rgb.shape[1])
         windows = [window_of(box, rgb.shape, self.cfg) for box in boxes]
+        # All boxes of one image share their window when it is the whole image: embed it once.
+        shared = self._embed(rgb, windows[:1]) if self.cfg.window == "image" and windows else None
         masks, scores = [np.zeros((0, *shape), bool)], [np.zeros(0, np.float32)]
         for start in range(0, len(boxes), self.batch):
             part = slice(start, start + self.batch)
-            logits, quality = self._forward(rgb, windows[part], boxes[part])
+            size = len(windows[part])
+            embedding = self._embed(rgb, windows[part]) if shared is None else shared.expand(size, -1, -1, -1)
+            logits, quality = self.model.decode(embedding, self._place(boxes[part], windows[part]))
             pasted = zip(logits.cpu().numpy(), windows[part], strict=True)
             masks.append(np.stack([clean_mask(paste_mask(one, window, shape)) for one, window in pasted]))
             scores.append(quality.clamp(0, 1).cpu().numpy())
         return np.concatenate(masks), np.concatenate(scores)
 
-    def _forward(
-        self, rgb: NDArray[np.uint8], windows: Sequence[Window], boxes: Sequence[Box]
-    ) -> tuple[Tensor, Tensor]:
-        size = self.cfg.image_size
-        placed = [to_window(box, window, size) for box, window in zip(boxes, windows, strict=True)]
-        box_B4 = torch.from_numpy(np.stack(placed)).to(self.device)
-        # All boxes of one image share their window when it is the whole image: embed it once.
-        distinct = windows[:1] if self.cfg.window == "image" else windows
-        images = np.stack([cut_window(rgb, window, size) for window in distinct])
-        embedding = self.model.embed(torch.from_numpy(images).to(self.device))
-        return self.model.decode(embedding.expand(len(boxes), -1, -1, -1), box_B4)
+    def _embed(self, rgb: NDArray[np.uint8], windows: Sequence[Window]) -> Tensor:
+        images = np.stack([cut_window(rgb, window, self.cfg.image_size) for window in windows])
+        return self.model.embed(torch.from_numpy(images).to(self.device))
+
+    def _place(self, boxes: Sequence[Box], windows: Sequence[Window]) -> Tensor:
+        pairs = zip(boxes, windows, strict=True)
+        placed = [to_window(box, window, self.cfg.image_size) for box, window in pairs]
+        return torch.from_numpy(np.stack(placed)).to(self.device)
