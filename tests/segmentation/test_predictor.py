@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cotray.config import SegmentConfig
+from cotray.imaging.masks import clean_mask, mask_box
+from cotray.segmentation.leusam import LeuSam, build_leusam
+from cotray.segmentation.predictor import CellSegmenter
+
+TINY = SegmentConfig(image_size=64, embed_dim=16, depth=1, heads=2, prompt_dim=16)
+WHOLE = TINY.model_copy(update={"window": "image"})
+BOXES = [(10, 10, 40, 40), (60, 5, 100, 30), (-10, 50, 20, 90), (110, 60, 140, 95), (30, 30, 34, 33)]
+
+
+def model(cfg: SegmentConfig = TINY) -> LeuSam:
+    torch.manual_seed(0)
+    return build_leusam(cfg)
+
+
+def picture() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+
+
+class SquareModel(LeuSam):
+    """Says that the cell fills its box: what a perfect model would say of a square cell."""
+
+    def decode(self, embedding_BCTT: torch.Tensor, box_B4: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        _, quality = super().decode(embedding_BCTT, box_B4)
+        place = torch.arange(16) * 4 + 2.0
+        wide = (place > box_B4[:, :1]) & (place < box_B4[:, 2:3])
+        high = (place > box_B4[:, 1:2]) & (place < box_B4[:, 3:])
+        return (high[:, :, None] & wide[:, None]) * 2.0 - 1, quality + 5
+
+
+def square_model(cfg: SegmentConfig) -> SquareModel:
+    plain = model(cfg)
+    return SquareModel(plain.image_encoder, plain.prompt_encoder, plain.mask_decoder, frozen=False)
+
+
+@pytest.mark.parametrize("cfg", [TINY, WHOLE])
+def test_masks_lie_in_their_boxes_in_pixels_of_the_image(cfg: SegmentConfig) -> None:
+    masks, scores = CellSegmenter(square_model(cfg), cfg, batch=2).segment(picture(), BOXES)
+    assert masks.shape == (5, 80, 120) and masks.dtype == bool
+    assert scores.tolist() == [1.0] * 5, "predicted IoU stays in 0..1"
+    assert scores.dtype == np.float32
+    half = 4  # of a logit, in pixels of the image
+    assert mask_box(masks[0]) == pytest.approx((10, 10, 40, 40), abs=half)
+    assert mask_box(masks[1]) == pytest.approx((60, 5, 100, 30), abs=half)
+    assert mask_box(masks[2]) == pytest.approx((0, 50, 20, 80), abs=half), "cut at the image's edge"
+
+
+@pytest.mark.parametrize("cfg", [TINY, WHOLE])
+def test_each_mask_is_one_piece_without_holes(cfg: SegmentConfig) -> None:
+    masks, _ = CellSegmenter(model(cfg), cfg).segment(picture(), BOXES)
+    assert masks.any()
+    assert all(np.array_equal(mask, clean_mask(mask)) for mask in masks)
+
+
+@pytest.mark.parametrize("cfg", [TINY, WHOLE])
+def test_no_boxes_give_empty_arrays(cfg: SegmentConfig) -> None:
+    masks, scores = CellSegmenter(model(cfg), cfg).segment(picture(), [])
+    assert masks.shape == (0, 80, 120) and masks.dtype == bool
+    assert scores.shape == (0,) and scores.dtype == np.float32
+
+
+@pytest.mark.parametrize("cfg", [TINY, WHOLE])
+def test_a_box_wholly_outside_gives_a_mask_that_may_be_empty_and_no_error(cfg: SegmentConfig) -> None:
+    outside = [(300, 300, 340, 340), (-90, -90, -60, -60)]
+    masks, scores = CellSegmenter(square_model(cfg), cfg).segment(picture(), outside)
+    assert masks.shape == (2, 80, 120) and not masks.any()
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(("cfg", "embedded"), [(TINY, [2, 2, 1]), (WHOLE, [1])])
+def test_a_whole_image_is_embedded_once_for_all_its_boxes(cfg: SegmentConfig, embedded: list[int]) -> None:
+    net = model(cfg)
+    calls: list[int] = []
+    net.image_encoder.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
+    CellSegmenter(net, cfg, batch=2).segment(picture(), BOXES)
+    assert calls == embedded
+
+
+@pytest.mark.parametrize("cfg", [TINY, WHOLE])
+def test_masks_do_not_depend_on_the_batch_size(cfg: SegmentConfig) -> None:
+    net = model(cfg)
+    masks, scores = CellSegmenter(net, cfg, batch=16).segment(picture(), BOXES)
+    for batch in (1, 2):
+        again, others = CellSegmenter(net, cfg, batch=batch).segment(picture(), BOXES)
+        assert np.count_nonzero(again ^ masks) <= 2, "rounding may move a pixel that is on the edge"
+        assert others == pytest.approx(scores, abs=1e-5)
