@@ -14,6 +14,9 @@ class TrainConfig(Section):
 
     epochs: int = Field(10, ge=1)
     """Passes over the training split."""
+    max_steps: int | None = Field(None, ge=1)
+    """Fewer passes (at least one) where `epochs` would take more steps than this: keeps `tiny` to minutes
+    on large data sets. None = no limit."""
     batch_size: int = Field(32, ge=1)
     """Items per step over all workers together."""
     lr: float = Field(1e-3, gt=0)
@@ -57,7 +60,7 @@ class SegmentConfig(Section):
     """Side in pixels of the cut-out cells that later stages see."""
     cell_margin: float = Field(0.1, ge=0)
     """Black margin around the mask in the cut-out, as a share of its longer side."""
-    train: TrainConfig = TrainConfig(epochs=12, batch_size=8, lr=1e-3)
+    train: TrainConfig = TrainConfig(epochs=12, max_steps=400, batch_size=8, lr=1e-3)
     """Training of LeuSAM."""
 
 
@@ -80,7 +83,7 @@ class GanConfig(Section):
     """Adam beta1 of both networks."""
     max_ratio: float = Field(1.0, ge=0)
     """Never more synthetic cells than this times the class' real ones."""
-    train: TrainConfig = TrainConfig(epochs=40, batch_size=32, lr=2e-4, weight_decay=0.0)
+    train: TrainConfig = TrainConfig(epochs=40, max_steps=1000, batch_size=32, lr=2e-4, weight_decay=0.0)
     """Training of LeuGAN."""
 
     @model_validator(mode="after")
@@ -126,7 +129,7 @@ class BackboneConfig(Section):
     """Label smoothing of the cross-entropy."""
     augment: bool = True
     """Flips, quarter turns, and brightness, contrast and stain jitter on the device."""
-    train: TrainConfig = TrainConfig(epochs=30, batch_size=32, lr=1e-3)
+    train: TrainConfig = TrainConfig(epochs=30, max_steps=1000, batch_size=32, lr=1e-3)
     """Training of the backbone."""
 
     @model_validator(mode="after")
@@ -158,5 +161,5 @@ class HdlcConfig(Section):
     """Widths of the first five dense layers; the sixth gives the logit."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout between dense layers."""
-    train: TrainConfig = TrainConfig(epochs=40, batch_size=64, lr=1e-3, patience=10)
+    train: TrainConfig = TrainConfig(epochs=40, max_steps=2000, batch_size=64, lr=1e-3, patience=10)
     """Training of HDLC."""

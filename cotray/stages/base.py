@@ -62,6 +62,8 @@ class Stage:
     run: Callable[[Config, StageRun], StageResult]
     extra: Callable[[Config], Mapping[str, Any]] | None = None
     """More that the outcome depends on: for ingest, the listing of the images."""
+    check: Callable[[Config], None] | None = None
+    """Raises a CotrayError where the settings cannot work; asked before any stage begins."""
 
     def settings(self, config: Config) -> dict[str, Any]:
         """Everything in the config (and around it) that decides this stage's outcome."""

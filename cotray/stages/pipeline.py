@@ -54,6 +54,9 @@ def run_pipeline(request: Request) -> dict[str, StageRecord]:
     if request.force:
         run.forget(_from(find_stage(request.force).name))
     todo = [stage for stage in wanted if not is_complete(run, stage.name, prints)]
+    for stage in todo:
+        if stage.check:
+            stage.check(request.config)
     tracker: Tracker | None = None
     records: dict[str, StageRecord] = {}
     try:

@@ -62,15 +62,19 @@ def run(config: Config, at: StageRun) -> StageResult:
 
 
 def leusam_job(config: Config, train: Arrays, valid: Arrays) -> Job:
-    """LeuSAM as a training job; `vit_*` starts from the SAM checkpoint. Raises WeightsError."""
+    """LeuSAM as a training job; `vit_*` starts from the SAM checkpoint."""
+    segment, seed = config.segment, derive_seed(config.seed, 1)
+    return Job("leusam", functools.partial(build_learner, segment, seed), train, valid, segment.train, seed)
+
+
+def require_checkpoint(config: Config) -> None:
+    """Raise WeightsError where a `vit_*` variant has no SAM checkpoint to start from."""
     segment = config.segment
     if segment.variant != "tiny" and not segment.checkpoint:
         raise WeightsError(
             f"segment.variant={segment.variant} fine-tunes a Segment Anything checkpoint, and none is given.",
             cure="Give the file with --set segment.checkpoint=FILE, or use --set segment.variant=tiny.",
         )
-    seed = derive_seed(config.seed, 1)
-    return Job("leusam", functools.partial(build_learner, segment, seed), train, valid, segment.train, seed)
 
 
 def build_learner(segment: SegmentConfig, seed: int) -> LeuSamLearner:
@@ -255,4 +259,5 @@ STAGE = Stage(
     sections=("roi", "segment"),
     needs=("ingest",),
     run=run,
+    check=require_checkpoint,
 )

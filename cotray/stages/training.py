@@ -7,6 +7,7 @@ unbroken one would have done.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import tempfile
@@ -67,6 +68,7 @@ def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
     if done is not None:
         at.say(f"{job.name}: already trained, using its weights")
         return done
+    job = within_limit(job)
     refs = (ray.put(dict(job.train)), ray.put(dict(job.valid)))
     board = Board.options(num_cpus=0).remote()  # type: ignore[attr-defined]  # ray adds .options
     with _relay(board, job, at):
@@ -75,6 +77,16 @@ def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
     fitted = Fitted(weights=state["best"]["weights"], history=state["history"])
     save_fitted(at, job.name, fitted)
     return fitted
+
+
+def within_limit(job: Job) -> Job:
+    """The job with as many epochs as ``max_steps`` leaves, at least one."""
+    config = job.config
+    if config.max_steps is None:
+        return job
+    steps = max(1, math.ceil(_length(job.train) / config.batch_size))
+    epochs = max(1, min(config.epochs, round(config.max_steps / steps)))
+    return dataclasses.replace(job, config=config.model_copy(update={"epochs": epochs}))
 
 
 def _run_trainer(job: Job, refs: tuple[Any, Any], board: Any, compute: ComputeConfig, at: StageRun) -> Any:

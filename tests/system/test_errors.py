@@ -16,7 +16,7 @@ def files(tmp_path: Path) -> None:
 CASES = {
     "unknown preset": (("run", "--preset", "tinny"), "Did you mean 'tiny'"),
     "unknown dataset": (("run", "--dataset", "all-idb3", "--root", "void"), "Did you mean 'all-idb"),
-    "unknown setting": (("run", "--set", "backbone.layer=2"), "Did you mean 'backbone.layers'"),
+    "unknown setting": (("run", "--set", "backbone.layer=2"), "Did you mean 'layers'"),
     "bad value": (("run", "--set", "backbone.layers=many"), "backbone.layers"),
     "no such root": (("run", "--dataset", "all-idb2", "--root", "nowhere"), "Check --root"),
     "no root": (("run", "--dataset", "all-idb2"), "--root"),
