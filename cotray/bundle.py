@@ -119,7 +119,9 @@ def is_bundle(uri: str) -> bool:
 def _read_body(folder: Folder) -> dict[str, Any]:
     if not folder.exists("bundle.json"):
         raise BundleError(
-            "There is no bundle here.", where=folder.uri, cure="A finished run has one in RUN/classify/bundle."
+            "There is no bundle here.",
+            where=folder.uri,
+            cure="A finished run has one in RUN/classify/bundle.",
         )
     try:
         body = json.loads(folder.read_bytes("bundle.json"))

@@ -21,7 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-datasets_app = typer.Typer(help="Known image layouts: list, describe, check yours, draw a phantom.", no_args_is_help=True)
+datasets_app = typer.Typer(
+    help="Known image layouts: list, describe, check yours, draw a phantom.", no_args_is_help=True
+)
 config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(config_app, name="config")
@@ -36,10 +38,12 @@ RunFolder = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show the logs of Ray's workers.")]
 BundleAt = Annotated[
-    str, typer.Option("--bundle", help="Bundle folder, run folder, or MLflow model URI (models:/NAME@champion).")
+    str,
+    typer.Option("--bundle", help="Bundle folder, run folder, or MLflow model URI (models:/NAME@champion)."),
 ]
 TrackingUri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow server or database. Default: sqlite beside the run.")
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow server or database. Default: sqlite beside the run."),
 ]
 
 
@@ -97,7 +101,9 @@ def _read(file: Path | None) -> str | None:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the config file: {error}", where=file, cure="Check --config.") from None
+        raise ConfigError(
+            f"Cannot read the config file: {error}", where=file, cure="Check --config."
+        ) from None
 
 
 def execute(
@@ -174,7 +180,9 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Image files, folders or URIs.")],
     bundle: BundleAt,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-    overlay: Annotated[Path | None, typer.Option(help="Write pictures with the cells drawn in, here.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Write pictures with the cells drawn in, here.")
+    ] = None,
 ) -> None:
     """Answer images with a trained bundle, without a server. Research use only."""
     from cotray.console import predict_images

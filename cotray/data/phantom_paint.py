@@ -26,7 +26,7 @@ ORDERS = np.arange(2, 7)[:, None]
 COARSE = 4
 """Noise of a grain above this many pixels is drawn on a coarser grid and enlarged."""
 ROOM = 8
-"""Pixels around a leukocyte in which it is painted."""
+"""Pixels around a cell in which it is painted, its soft edge included."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,12 @@ def paint_red_cells(picture: Picture, count: int, style: Style, rng: Rng) -> Non
     shape = picture.shape[:2]
     pale = 0.55 * style.red + 0.45 * style.background
     for _ in range(count):
-        centre, radius = _anywhere(shape, rng), style.size * float(rng.uniform(24, 30))
-        lay(picture, blob(shape, centre, radius, 0.03, rng), style.red + rng.normal(0, 4), 1.2)
-        lay(picture, blob(shape, centre, radius * 0.45, 0.05, rng), pale, 4.0)
+        place, radius = _anywhere(shape, rng), style.size * float(rng.uniform(24, 30))
+        rows, cols, centre = _window(shape, place, 1.25 * radius + ROOM)
+        window = picture[rows, cols]
+        disc, middle = (blob(window.shape[:2], centre, radius * part, 0.03, rng) for part in (1.0, 0.45))
+        lay(window, disc, style.red + rng.normal(0, 4), 1.2)
+        lay(window, middle, pale, 4.0)
     for _ in range(int(rng.integers(0, 4))):
         spot = blob(shape, _anywhere(shape, rng), style.size * rng.uniform(3, 6), 0.15, rng)
         lay(picture, spot, style.nucleus * 1.2)
@@ -130,19 +133,19 @@ def paint_leukocyte(picture: Picture, centre: Point, label: int, style: Style, r
     """
     share = float(np.clip(rng.normal(0.66 if label else 0.60, 0.08), 0.35, 0.9))
     radius = style.size * float(np.clip(rng.normal(46, 7), 30, 62)) * (0.63 / share) ** 0.3
-    rows, cols = _window(picture.shape, centre, 1.25 * radius + ROOM)
-    middle = (centre[0] - cols.start, centre[1] - rows.start)
+    rows, cols, middle = _window(picture.shape[:2], centre, 1.25 * radius + ROOM)
     cell, nucleus = _paint_cell(picture[rows, cols], middle, radius, share, label, style, rng)
     whole, core = np.zeros(picture.shape[:2], bool), np.zeros(picture.shape[:2], bool)
     whole[rows, cols], core[rows, cols] = cell, nucleus
     return whole, core
 
 
-def _window(shape: tuple[int, ...], centre: Point, reach: float) -> tuple[slice, slice]:
-    return tuple(  # type: ignore[return-value]
-        slice(max(0, int(c - reach)), min(side, int(c + reach) + 1))
-        for c, side in zip(centre[::-1], shape[:2], strict=True)
-    )
+def _window(shape: tuple[int, ...], centre: Point, reach: float) -> tuple[slice, slice, Point]:
+    """Rows, columns, and where the centre lies among them; painting there costs less than on the whole."""
+    x, y = centre
+    rows = slice(max(0, int(y - reach)), min(shape[0], int(y + reach) + 1))
+    cols = slice(max(0, int(x - reach)), min(shape[1], int(x + reach) + 1))
+    return rows, cols, (x - cols.start, y - rows.start)
 
 
 def _paint_cell(

@@ -88,7 +88,9 @@ def _axis(data: ReportData) -> list[float]:
     """Ticks of the comparison's axis: from the tenth below everything shown, at most 0.8, up to 1."""
     shown = [name for name in _compared(data)]
     values = [side[name] for side in (data.metrics, data.floor_metrics) for name in shown]
-    lows = [side[name][0] for side in (data.intervals, data.floor_intervals) for name in shown if name in side]
+    lows = [
+        side[name][0] for side in (data.intervals, data.floor_intervals) for name in shown if name in side
+    ]
     low = min([*values, *lows], default=0.5)
     step = 0.1 if low >= 0.5 else 0.2
     start = min(0.8, step * math.floor(low / step))

@@ -66,7 +66,8 @@ def _shrink(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     factor = min(1.0, WORK_SIDE / max(rgb.shape[:2]))
     if factor == 1.0:
         return rgb, 1.0
-    return np.asarray(cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)), factor
+    height, width = (max(1, round(side * factor)) for side in rgb.shape[:2])
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)), factor
 
 
 def _area(nucleus: Nucleus) -> float:

@@ -97,7 +97,7 @@ def balanced_error(label_N: NDArray[np.int64], called_N: NDArray[np.bool_]) -> f
 
 
 def standardise(feat_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean 0 and deviation 1, because scale matters to distances and penalties; constant features become 0."""
+    """Mean 0, deviation 1, because scale matters to distances and penalties; a constant becomes 0."""
     # The mean of equal numbers is that number only in double precision.
     centred = feat_ND - feat_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread = centred.std(axis=0)

@@ -95,7 +95,7 @@ def test_other_formats_of_an_image_share_its_group(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", ["all-idb2", "c-nmc"])
 def test_different_cells_are_apart(layout: str) -> None:
-    groups = near_duplicate_groups(hashes(drawn(layout, 20, 8)), 6)
+    groups = near_duplicate_groups(hashes(drawn(layout, 12, 6)), 6)
     assert len(set(groups)) >= 0.97 * len(groups)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -161,6 +161,7 @@ def test_on_black_whatever_is_not_black_is_the_cell(colour: tuple[int, int, int]
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 99), st.booleans())
+@example(1, 700, 0, True)
 @settings(deadline=None, max_examples=30)
 def test_boxes_lie_in_the_image_whatever_its_size(height: int, width: int, seed: int, single: bool) -> None:
     rng = np.random.default_rng(seed)

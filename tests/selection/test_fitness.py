@@ -69,9 +69,8 @@ def value(label: NDArray[np.int64], called: NDArray[np.bool_], mask: NDArray[np.
     return w * error + (1 - w) * float(mask.mean())
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize(("k", "folds"), [(1, 3), (4, 2), (5, 3), (7, 5)])
-def test_knn_is_scikit_learns(seed: int, k: int, folds: int) -> None:
+@pytest.mark.parametrize(("k", "folds", "seed"), [(1, 3, 0), (4, 2, 1), (5, 3, 2), (7, 5, 0)])
+def test_knn_is_scikit_learns(k: int, folds: int, seed: int) -> None:
     feat, label, _ = toy(seed)
     scaled = StandardScaler().fit_transform(feat.astype(float))
     fitness = engine("knn", seed, k=k, folds=folds, weight=0.9)
@@ -81,9 +80,8 @@ def test_knn_is_scikit_learns(seed: int, k: int, folds: int) -> None:
     assert len(set(expected)) > 1
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("penalty", [0.01, 1.0, 300.0])
-def test_ridge_is_the_primal_solution(seed: int, penalty: float) -> None:
+@pytest.mark.parametrize(("penalty", "seed"), [(0.01, 0), (1.0, 1), (300.0, 2)])
+def test_ridge_is_the_primal_solution(penalty: float, seed: int) -> None:
     feat, label, _ = toy(seed)
     scaled = StandardScaler().fit_transform(feat.astype(float))
     fitness = engine("ridge", seed, ridge=penalty)
