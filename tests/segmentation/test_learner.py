@@ -13,7 +13,7 @@ from cotray.segmentation.learner import LeuSamLearner, jitter, restain, training
 
 SIDE = 64
 TINY = SegmentConfig(
-    image_size=SIDE, embed_dim=16, depth=1, heads=2, prompt_dim=16, train=TrainConfig(lr=3e-3, batch_size=8)
+    image_size=SIDE, embed_dim=16, depth=1, heads=2, prompt_dim=16, train=TrainConfig(lr=1e-2, batch_size=8)
 )
 
 
@@ -107,15 +107,15 @@ def test_restaining_stays_in_range_and_is_one_change_per_window() -> None:
 
 
 def test_a_few_steps_on_discs_raise_the_agreement() -> None:
-    learner, held = prepared(steps=40), discs(8, seed=1)
+    learner, held = prepared(steps=60), discs(8, seed=1)
     learner.set_train(False)
     before = learner.score(learner.predict_step(held))
     learner.set_train(True)
-    rows = train(learner, discs(8, seed=0), 40)
+    rows = train(learner, discs(8, seed=0), 60)
     learner.set_train(False)
     after = learner.score(learner.predict_step(held))
     assert all(np.isfinite(list(row.values())).all() for row in rows)
-    assert after["val_iou"] > max(0.6, before["val_iou"] + 0.1)
+    assert after["val_iou"] > max(0.7, before["val_iou"] + 0.1)
     assert after["val_loss"] < before["val_loss"]
 
 
