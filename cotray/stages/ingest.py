@@ -59,7 +59,7 @@ def list_items(config: Config) -> tuple[list[Item], list[tuple[str, str]]]:
     layout = find_dataset(dataset.name)
     if dataset.name == "phantom":
         specs = phantom_index("all-idb2", dataset.phantom_subjects, dataset.phantom_cells, config.seed)
-        return list(specs[: dataset.limit]), []
+        return list(limit_records(specs, dataset.limit) if dataset.limit else specs), []
     folder = dataset_folder(config)
     parsed = layout.parse(folder.files(), lambda path: folder.read_bytes(path).decode("utf-8-sig"), dataset)
     records = limit_records(parsed.records, dataset.limit) if dataset.limit else parsed.records
@@ -119,7 +119,7 @@ class _Reader:
             "image_id": item.path,
             "source": "real",
             "label": item.label,
-            "class_name": item.class_name if isinstance(item, ImageRecord) else _class(item),
+            "class_name": item.class_name,
             "subject": item.subject,
             "status": "used",
             "width": width,
@@ -143,10 +143,6 @@ def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[
     raw = decode_mask_file(folder.read_bytes(item.mask_path))
     mask = decode_cell_mask(config.dataset.name, raw, item.mask_path)
     return rgb, mask if mask.shape == rgb.shape[:2] else None
-
-
-def _class(spec: PhantomSpec) -> str:
-    return "malignant" if spec.label else "normal"
 
 
 def _quarantined(path: str, reason: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 QUICK = (
-    "dataset.phantom_subjects=15",
-    "dataset.phantom_cells=6",
+    "dataset.phantom_subjects=24",
+    "dataset.phantom_cells=4",
     "segment.image_size=128",
     "segment.embed_dim=32",
     "segment.depth=1",

@@ -75,7 +75,7 @@ def test_a_submitted_job_runs_and_says_so(head: str, tmp_path: Path) -> None:
     args = ("--run", str(tmp_path / "run"), "--until", "ingest", *quick_sets("tracking.enabled=false"))
     status, code, logs = submit(head, "jobs.pipeline", *args)
     assert (status, code) == ("SUCCEEDED", 0), logs
-    assert "90 in = 90 used + 0 quarantined" in logs
+    assert "96 in = 96 used + 0 quarantined" in logs
     assert (tmp_path / "run" / "ingest" / "stage.json").exists()
 
 

@@ -38,8 +38,8 @@ def test_every_stage_leaves_its_record(finished: Finished) -> None:
 
 def test_counts_add_up_and_are_told(finished: Finished) -> None:
     counts = stage_json(finished.run, "ingest")["result"]["counts"]  # type: ignore[index]
-    assert counts["in"] == counts["used"] + counts["quarantined"] == 90
-    assert "90 in = 90 used + 0 quarantined" in finished.output
+    assert counts["in"] == counts["used"] + counts["quarantined"] == 96
+    assert "96 in = 96 used + 0 quarantined" in finished.output
     images = pq.read_table(finished.run / "ingest" / "manifest.parquet")
     cells = pq.read_table(finished.run / "segment" / "manifest.parquet")
     missing = json.loads((finished.run / "segment" / "no_cell.json").read_text())
@@ -91,7 +91,7 @@ def test_status_shows_what_is_done_and_where(finished: Finished) -> None:
     assert all(name in text for name in STAGES)
     assert text.count("done") >= len(STAGES)
     assert "evaluate/index.html" in text
-    assert "90" in text
+    assert "96" in text
 
 
 def test_force_redoes_from_there_with_the_same_outcome(finished: Finished, tmp_path: Path) -> None:

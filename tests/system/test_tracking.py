@@ -47,7 +47,7 @@ def test_one_parent_and_a_child_for_each_stage(client: mlflow.MlflowClient) -> N
     assert parent.data.tags["env.torch"]
     (used,) = stages["ingest"].inputs.dataset_inputs
     assert used.dataset.name == "phantom"
-    assert json.loads(used.dataset.profile)["in"] == 90
+    assert json.loads(used.dataset.profile)["in"] == 96
 
 
 def test_metrics_over_time_and_final_ones(client: mlflow.MlflowClient) -> None:
@@ -59,7 +59,7 @@ def test_metrics_over_time_and_final_ones(client: mlflow.MlflowClient) -> None:
     values = [row.value for row in search]
     assert values == sorted(values, reverse=True)
     assert 0 <= stages["evaluate"].data.metrics["balanced_accuracy"] <= 1
-    assert stages["ingest"].data.metrics["used"] == 90
+    assert stages["ingest"].data.metrics["used"] == 96
 
 
 def test_figures_and_report_are_artifacts(client: mlflow.MlflowClient) -> None:
