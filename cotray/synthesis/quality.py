@@ -1,14 +1,15 @@
 """How good synthetic cells are, and whether they copy real ones. N real, M synthetic, K descriptors.
 
-Cells are compared as principal components of their pixels at DESCRIBED x DESCRIBED: simple, the same for
-every run, and blind to fine texture. Small sets bias the Frechet distance upwards: compare equal sizes.
+Cells are compared as principal components of their pixels at DESCRIBED x DESCRIBED: simple, and blind to
+fine texture. The components are those of both sets together: components of the real cells alone would fit
+their chance differences too, and fresh cells would look nearer to them than they are. Small sets bias the
+Frechet distance upwards: compare equal sizes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
@@ -55,19 +56,22 @@ def _describe(
         resize_square(x, DESCRIBED).reshape(len(x), -1).astype(np.float64) / 255
         for x in (real_NSS3, synthetic_MSS3)
     ]
-    pca = PCA(min(COMPONENTS, len(flat[0]) - 1), svd_solver="randomized", random_state=seed % 2**32).fit(
-        flat[0]
-    )
-    scale = np.sqrt(pca.explained_variance_).mean() or 1.0
-    return pca.transform(flat[0]) / scale, pca.transform(flat[1]) / scale
+    both = np.concatenate(flat)
+    components = min(COMPONENTS, *(len(x) - 1 for x in flat))
+    pca = PCA(components, svd_solver="randomized", random_state=seed % 2**32).fit(both)
+    real, synthetic = (pca.transform(x) for x in flat)
+    spread = max(float(real.std(axis=0).mean()), 1 / 255)  # equal cells differ by no grey level at all
+    return real / spread, synthetic / spread
 
 
 def frechet(a_NK: Matrix, b_MK: Matrix) -> float:
     """Frechet distance between Gaussians fitted to both sets."""
     cov_a, cov_b = np.cov(a_NK, rowvar=False), np.cov(b_MK, rowvar=False)
-    root = np.real(sqrtm(cov_a @ cov_b))
+    # Trace of the product's root: the product of two covariances has eigenvalues of 0 or more, and unlike
+    # a matrix root these are defined for sets that vary in few directions or in none (a collapsed GAN).
+    values = np.linalg.eigvals(cov_a @ cov_b).real.clip(min=0)
     gap = a_NK.mean(axis=0) - b_MK.mean(axis=0)
-    return float(max(0.0, gap @ gap + np.trace(cov_a + cov_b - 2 * root)))
+    return float(max(0.0, gap @ gap + np.trace(cov_a + cov_b) - 2 * np.sqrt(values).sum()))
 
 
 def kernel_distance(a_NK: Matrix, b_MK: Matrix) -> float:
