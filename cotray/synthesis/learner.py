@@ -15,7 +15,7 @@ from cotray.synthesis.diffaugment import diff_augment
 from cotray.synthesis.leugan import Discriminator, Generator, init_weights
 
 FIXED_SEED = 7
-"""Validation draws the same latents every time, so that epochs compare."""
+"""Validation draws the same latents for the same real cells every time, so that epochs compare."""
 POOLED = 8
 """Side to which validation images are averaged before they are compared."""
 
@@ -88,7 +88,9 @@ class LeuGanLearner(Learner):
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Coarse descriptors of the real cells and of as many drawn ones: real, fake (B, K)."""
         net = unwrap(self.nets.get("ema", self.nets["generator"]))
-        latent = torch.Generator().manual_seed(FIXED_SEED)
+        # The batch's pixels seed its latents: were they those of every batch, a split of many batches
+        # would be compared with one batch of drawn cells over and over.
+        latent = torch.Generator().manual_seed(FIXED_SEED + int(batch["image"].sum()))
         z_BZ = torch.rand((len(batch["image"]), self.cfg.latent), generator=latent) * 2 - 1
         fake = net(z_BZ.to(self.device)).cpu()
         return {"real": describe(to_gan_input(batch["image"])), "fake": describe(fake)}
