@@ -13,7 +13,11 @@ BATCH = 64
 
 @torch.no_grad()
 def synthesize(generator: Generator, n: int, seed: int) -> NDArray[np.uint8]:
-    """(n, S, S, 3) uint8; the same seed gives the same cells. ``generator`` should be in eval mode."""
+    """(n, S, S, 3) uint8; the same seed gives the same cells. ``generator`` should be in eval mode.
+
+    More cells are more of the same row: the first k of n are the k that would be drawn alone, exactly
+    where k is a multiple of BATCH, else up to one grey level (a batch of another size rounds otherwise).
+    """
     side = generator.side * 16
     randomness = torch.Generator().manual_seed(seed)
     device = next(generator.parameters()).device
