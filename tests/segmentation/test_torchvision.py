@@ -62,9 +62,16 @@ def test_segment_anything_imports_and_asking_twice_is_harmless() -> None:
     assert out.strip() == "[1, 2] [1, 2, 0]"
 
 
-def test_declared_operators_stand_in_for_the_library() -> None:
-    declare = "from cotray.segmentation import _torchvision as t\nt._declare_operators()"
-    out = python(declare + WORKS + "t.ensure_torchvision()\nprint(len(t._keep))\n")
+def test_declared_operators_stand_in_for_a_library_that_does_not_load() -> None:
+    refuse = """
+import torch
+from cotray.segmentation import _torchvision as t
+def refuse(path):
+    raise OSError(f"{path} was built for another torch")
+torch.ops.load_library = refuse
+t.ensure_torchvision()
+"""
+    out = python(refuse + WORKS + "t.ensure_torchvision()\nprint(len(t._keep))\n")
     assert out.split("\n") == ["[1, 2] [1, 2, 0]", "1", ""], "declared once, and not again"
 
 
