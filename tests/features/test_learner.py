@@ -12,7 +12,13 @@ from torch import Tensor
 from cotray.config import BackboneConfig
 from cotray.features.learner import BackboneLearner, to_input
 
-SMALL = {"image_size": 32, "patch": 4, "layers": 1, "heads": 2, "smod": {"filters": (8, 8, 16, 16, 16)}}
+SMALL: dict[str, Any] = {
+    "image_size": 32,
+    "patch": 4,
+    "layers": 1,
+    "heads": 2,
+    "smod": {"filters": (8, 8, 16, 16, 16)},
+}
 
 
 def learner_of(seed: int = 0, **settings: Any) -> BackboneLearner:
@@ -66,6 +72,18 @@ def test_learns_bright_from_dark_centres(name: str) -> None:
     assert after["val_balanced_accuracy"] >= 0.95
     assert after["val_loss"] < 0.7 * before["val_loss"]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_augmentation_follows_the_global_generator_and_its_switch(augment: bool) -> None:
+    still = {"augment": augment, "gmod_dropout": 0.0, "smod": {**SMALL["smod"], "dropout": 0.0}}
+    losses = []
+    for seed in (1, 1, 2):
+        learner = learner_of(**still)
+        torch.manual_seed(seed)
+        losses.append(learner.train_step(toy(8, 0))["loss"])
+    assert losses[0] == losses[1]
+    assert (losses[0] != losses[2]) == augment
 
 
 def test_deterministic_by_seed() -> None:

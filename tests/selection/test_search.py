@@ -106,6 +106,22 @@ def test_goes_on_exactly_from_any_saved_state(
     np.testing.assert_array_equal(resumed.result.mask, whole.result.mask)
 
 
+@pytest.mark.parametrize("transfer", TRANSFERS)
+@pytest.mark.parametrize("cut", range(9))
+def test_a_search_saved_while_waiting_takes_the_answer(cut: int, transfer: str) -> None:
+    """Saved between ask and tell: the masks asked need not be asked again."""
+    whole, resumed = search_of("iteration", transfer), search_of("iteration", transfer, seed=1)
+    for _ in range(cut):
+        whole.tell(cheap(whole.ask()))
+    worth = cheap(whole.ask())
+    resumed.load_state_dict(unpack(pack(whole.state_dict())))
+    for search in (whole, resumed):
+        search.tell(worth)
+    for a, b in zip(drive(whole), drive(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(resumed.result.mask, whole.result.mask)
+
+
 def test_a_state_in_memory_is_not_touched_by_going_on() -> None:
     search = search_of("iteration", "vshaped")
     for _ in range(5):
