@@ -90,7 +90,8 @@ def best_threshold(labels_N: ArrayLike, prob_N: ArrayLike) -> float:
 
     Candidates are 0.5 and the midpoints between neighbouring distinct probabilities, so that a new
     sample near a validation sample falls on its side. Among equals the one nearest to 0.5 wins: the
-    threshold leaves 0.5 only where the validation samples ask for it.
+    threshold leaves 0.5 only where the validation samples ask for it. It is never moved beyond all samples,
+    though calling everything alike would be better with probabilities that are worse than chance.
 
     Raises ClassError where a class is absent, DataError as :func:`classification_metrics`.
     """
