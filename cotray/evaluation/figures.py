@@ -105,7 +105,7 @@ def probability_figure(labels: ArrayLike, prob: ArrayLike, threshold: float | No
     """Histograms of the stated probability, malignant upwards and normal downwards."""
     truth, stated = checked(labels, prob)
     edges = np.linspace(0, 1, 21)
-    figure = new_figure(6.4, 3.2)
+    figure = new_figure(4.6, 4.4)
     (axis,) = plain_axes(figure)
     for label, sign, colour in ((1, 1, MALIGNANT), (0, -1, NORMAL)):
         count = np.histogram(stated[truth == label], edges)[0]

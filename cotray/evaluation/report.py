@@ -9,13 +9,17 @@ from __future__ import annotations
 import base64
 import functools
 import math
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import cv2
+import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from cotray.evaluation import wording
 from cotray.evaluation.figures import CLASS_NAMES
@@ -34,6 +38,7 @@ def render_report(data: ReportData) -> str:
         operating_point=wording.operating_point(data),
         comparison=wording.compare_with_floor(data),
         leak_gap=wording.leak_gap(data),
+        notes=wording.plain_notes(data),
         tiles=_tiles(data),
         rows=_comparison_rows(data),
         axis=_axis(data),
@@ -86,7 +91,7 @@ def _bar(value: float, interval: tuple[float, float] | None, start: float) -> Ba
 
 def _axis(data: ReportData) -> list[float]:
     """Ticks of the comparison's axis: from the tenth below everything shown, at most 0.8, up to 1."""
-    shown = [name for name in _compared(data)]
+    shown = _compared(data)
     values = [side[name] for side in (data.metrics, data.floor_metrics) for name in shown]
     lows = [
         side[name][0] for side in (data.intervals, data.floor_intervals) for name in shown if name in side
@@ -112,7 +117,7 @@ def _comparison_rows(data: ReportData) -> list[dict[str, Any]]:
             ("colour", data.floor_metrics[name], data.floor_intervals.get(name)),
         )
         parts = [(side, wording.figure_text(v, i), _bar(v, i, start)) for side, v, i in sides]
-        rows.append({"name": wording.title(name), "sides": parts, "leaky": data.leaky_metrics.get(name)})
+        rows.append({"name": wording.title(name), "sides": parts})
     return rows
 
 
@@ -122,9 +127,34 @@ def _stages(seconds: Mapping[str, float]) -> list[tuple[str, str, float]]:
     return [(name, wording.duration(s), round(100 * s / longest, 1)) for name, s in seconds.items()]
 
 
-def _data_uri(png: bytes) -> Markup:
+PHOTO_SIDE = 720
+"""Longer side in pixels of the samples' pictures on the page: fields as they are would be 10 MB each."""
+
+
+def _photo_uri(png: bytes) -> Markup:
+    """A sample's picture as a JPEG that is no larger than the page shows it."""
+    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) if png else None
+    if bgr is None:
+        return _data_uri(png)
+    return _data_uri(cv2.imencode(".jpg", _shrink(bgr), (cv2.IMWRITE_JPEG_QUALITY, 88))[1].tobytes(), "jpeg")
+
+
+def _shrink(bgr: NDArray[Any]) -> NDArray[Any]:
+    scale = PHOTO_SIDE / max(bgr.shape[:2])
+    if scale >= 1:
+        return bgr
+    return np.asarray(cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+
+
+def _has_fields(samples: Sequence[Sample]) -> bool:
+    """Whether some pictures are much wider than high: fields of many cells, shown larger than cells."""
+    sizes = [struct.unpack(">II", s.png[16:24]) for s in samples if s.png[:4] == b"\x89PNG" and s.png[23:]]
+    return any(width > 1.2 * height for width, height in sizes)
+
+
+def _data_uri(image: bytes, kind: str = "png") -> Markup:
     # Base64 has no character that HTML treats as special.
-    return Markup("data:image/png;base64," + base64.b64encode(png).decode("ascii"))
+    return Markup(f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii"))
 
 
 def _class_name(label: int | None) -> str:
@@ -138,7 +168,12 @@ def _template() -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        data_uri=_data_uri, class_name=_class_name, title_of=wording.title, duration=wording.duration
+        data_uri=_data_uri,
+        photo_uri=_photo_uri,
+        has_fields=_has_fields,
+        class_name=_class_name,
+        title_of=wording.title,
+        duration=wording.duration,
     )
     environment.globals["style"] = Markup(folder.joinpath("report.css").read_text("utf-8"))
     return environment.from_string(folder.joinpath("report.html").read_text("utf-8"))

@@ -50,7 +50,8 @@ def verdict(data: ReportData) -> str:
     lead = lead_metric(data)
     if not lead:
         return "Nothing was scored."
-    size = f"{data.test_size:,} held-out {data.unit}" if data.test_size else f"held-out {data.unit}"
+    unit = f"{'phantom ' if data.phantom else ''}{data.unit}"
+    size = f"{data.test_size:,} held-out {unit}" if data.test_size else f"held-out {unit}"
     groups = f" from {data.test_groups:,} {data.group_unit}" if data.test_groups else ""
     unseen = " that training never saw" if data.split_mode == "disjoint" else ""
     value = figure_text(data.metrics[lead], data.intervals.get(lead), data.confidence)
@@ -67,8 +68,8 @@ def operating_point(data: ReportData) -> str:
     if found is None or cleared is None:
         return ""
     return (
-        f"With the threshold at {data.threshold:.2f}, chosen on validation {data.unit}, it finds {found:.1%} of "
-        f"the malignant {data.unit} and calls {cleared:.1%} of the normal ones normal."
+        f"With the threshold at {data.threshold:.2f}, chosen on validation {data.unit}, it finds "
+        f"{found:.1%} of the malignant {data.unit} and calls {cleared:.1%} of the normal ones normal."
     )
 
 
@@ -78,7 +79,10 @@ class Comparison:
 
     side: str
     """``above``, ``below`` or ``indistinguishable``; "above" is better, whichever way the metric runs."""
+    short: str
+    """One sentence, for the head of the report."""
     sentence: str
+    """The same with the figures and what follows from them."""
 
 
 def compare_with_floor(data: ReportData) -> Comparison | None:
@@ -88,17 +92,20 @@ def compare_with_floor(data: ReportData) -> Comparison | None:
     if lead not in data.floor_metrics or ours is None or floor is None:
         return None
     side = _side(ours, floor, lead in LOWER_IS_BETTER)
-    figures = (
-        f"{figure_text(data.metrics[lead], ours)} against {figure_text(data.floor_metrics[lead], floor)} "
-        f"in {_lower(title(lead))}"
-    )
+    colour = figure_text(data.floor_metrics[lead], floor)
+    short = {
+        ABOVE: f"That is above what colour alone achieves, {colour}.",
+        BELOW: f"That is below what colour alone achieves, {colour}.",
+        SAME: f"That cannot be told from what colour alone achieves, {colour}.",
+    }[side]
+    figures = f"{figure_text(data.metrics[lead], ours)} against {colour} in {_lower(title(lead))}"
     meaning = {
         ABOVE: "cotray is above what colour alone achieves: {}. The intervals do not overlap.",
         BELOW: "cotray is below what colour alone achieves: {}. A simple colour histogram does better here.",
         SAME: "cotray cannot be told from colour alone: {}. The intervals overlap, so this run does not show "
         "that the method sees more than stain and light.",
     }[side]
-    return Comparison(side, meaning.format(figures))
+    return Comparison(side, short, meaning.format(figures))
 
 
 def _side(ours: tuple[float, float], floor: tuple[float, float], lower_is_better: bool) -> str:
@@ -115,40 +122,70 @@ def leak_gap(data: ReportData) -> str:
     leaky, honest = data.leaky_metrics[lead], data.metrics[lead]
     return (
         f"Leak gap: a random split of the same {data.unit} gives {leaky:.3f} in {_lower(title(lead))}, "
-        f"{leaky - honest:+.3f} against the {honest:.3f} reported here. The difference measures how much of such a "
-        f"figure comes from having {data.group_unit} on both sides of the split."
+        f"{leaky - honest:+.3f} against the {honest:.3f} reported here. The difference measures how much of "
+        f"such a figure comes from having {data.group_unit} on both sides of the split."
     )
+
+
+WARNING = "WARNING: "
+"""A note of a stage that begins like this becomes a banner."""
 
 
 def banners(data: ReportData) -> list[tuple[str, str]]:
     """(heading, text) of everything a reader must know before any figure."""
-    out = []
-    if data.phantom:
-        out.append(
-            ("Phantom", "The images are a phantom: drawn by a program, without medical meaning. These figures "
-             "show that the pipeline works, and say nothing about leukemia.")
-        )  # fmt: skip
-    if data.split_mode != "disjoint":
-        out.append(
-            ("Leaky split", f"Images were divided at random (split.mode={data.split_mode}): {data.group_unit} can be "
-             "on both sides. These figures are inflated and must not be quoted as performance.")
-        )  # fmt: skip
-    if data.test_groups is not None and data.test_groups < FEW_GROUPS:
-        out.append(
-            ("Few groups", f"The test split holds only {data.test_groups} {data.group_unit}. "
-             "Intervals over so few are rough, and the next hospital may differ more.")
-        )  # fmt: skip
-    if data.without_cell:
-        out.append(
-            ("No cell found", f"In {data.without_cell} test {data.unit} no cell was found. They have no answer "
-             "and are in none of the figures.")
-        )  # fmt: skip
-    return out
+    told = (_phantom(data), _leaky(data), _few_groups(data), _without_cell(data))
+    warnings = [note.removeprefix(WARNING) for note in data.notes if note.startswith(WARNING)]
+    return [banner for banner in told if banner] + [("Warning", text) for text in warnings]
+
+
+def plain_notes(data: ReportData) -> list[str]:
+    """The notes that are no banners."""
+    return [note for note in data.notes if not note.startswith(WARNING)]
+
+
+Banner = tuple[str, str] | None
+
+
+def _phantom(data: ReportData) -> Banner:
+    text = (
+        "The images are a phantom: drawn by a program, without medical meaning. These figures show that the "
+        "pipeline works, and say nothing about leukemia."
+    )
+    return ("Phantom", text) if data.phantom else None
+
+
+def _leaky(data: ReportData) -> Banner:
+    text = (
+        f"Images were divided at random (split.mode={data.split_mode}): {data.group_unit} can be on both "
+        "sides. These figures are inflated and must not be quoted as performance."
+    )
+    return ("Leaky split", text) if data.split_mode != "disjoint" else None
+
+
+def _few_groups(data: ReportData) -> Banner:
+    if data.test_groups is None or data.test_groups >= FEW_GROUPS:
+        return None
+    text = (
+        f"The test split holds few {data.group_unit}: {data.test_groups}. Intervals over so few are rough, "
+        "and the next hospital may differ more."
+    )
+    return "Few groups", text
+
+
+def _without_cell(data: ReportData) -> Banner:
+    if not data.without_cell:
+        return None
+    scored = f" of {data.test_size + data.without_cell:,}" if data.test_size is not None else ""
+    text = (
+        f"No cell was found in {data.without_cell:,}{scored} test {data.unit}. Such {data.unit} have no "
+        "answer and are in none of cotray's figures."
+    )
+    return "No cell found", text
 
 
 def duration(seconds: float) -> str:
     """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 14 min``."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
