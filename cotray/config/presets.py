@@ -30,7 +30,7 @@ PAPER: dict[str, Any] = {
     "gan": {"image_size": 256, "channels": 1024, "spectral_norm": False, "diffaugment": False, "ema": 0.0,
             "train": {"epochs": 200, "max_steps": None, "batch_size": 64, "lr": 2e-4, "weight_decay": 0.0}},
     "backbone": {"image_size": 256, "patch": 16, "layers": 12, "heads": 12, "mlp_ratio": 4.0,
-                 "skip": False, "label_smoothing": 0.0,
+                 "skip": False, "label_smoothing": 0.0, "smod": {"dropout": 0.2},
                  "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4}},
     "sca": {"agents": 20, "iterations": 20, "init": "random"},
     "abhc": {"steps": 200},
