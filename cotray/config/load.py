@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from cotray.config.plain_yaml import dump_yaml, parse_yaml
 from cotray.config.presets import PRESETS
 from cotray.config.tree import Config
 from cotray.errors import ConfigError, InvalidValueError, UnknownKeyError, UnknownNameError, nearest
@@ -21,15 +22,15 @@ def load_config(
 
     Raises UnknownNameError (preset), UnknownKeyError (with the nearest key), InvalidValueError.
     """
-    given = _parse_yaml(yaml_text) if yaml_text else {}
+    given = _mapping(yaml_text) if yaml_text else {}
+    for override in overrides:
+        given = merge(given, parse_override(override))
     name = preset or str(given.get("preset", "tiny"))
     if name not in PRESETS:
         raise UnknownNameError(f"Unknown preset '{name}'.", cure=nearest(name, PRESETS))
-    tree = merge(merge({}, PRESETS[name]), given)
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    tree["preset"] = name
-    return validate(tree)
+    # The defaults are written out first: a part of a section must not reset the rest of it.
+    tree = merge(merge(Config().model_dump(mode="json"), PRESETS[name]), given)
+    return validate(tree | {"preset": name})
 
 
 def validate(tree: Mapping[str, Any]) -> Config:
@@ -62,41 +63,35 @@ def parse_override(text: str) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The whole tree as YAML that :func:`load_config` reads back to an equal Config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
-def describe(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+def describe(section: BaseModel | None = None, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
     """(dotted key, help, default) of every leaf, for `cotray config show --help-text` and the docs."""
-    for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from describe(kind, f"{prefix}{name}.")
+    section = section or Config()
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from describe(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", " ".join((field.description or "").split()), field.default
+            yield f"{prefix}{name}", " ".join((field.description or "").split()), value
 
 
-def _parse_yaml(text: str) -> dict[str, Any]:
+def _mapping(text: str) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        tree = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"The config file is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError("The config file must hold a mapping of sections.")
-    return tree
+    if not isinstance(tree, dict | None):
+        raise ConfigError("The config file must hold a mapping of sections.", cure="Write `section:` lines.")
+    return tree or {}
 
 
 def _parse_value(text: str) -> Any:
-    """YAML, except that 1e-3 (a string to YAML 1.1) is a number."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except ValueError:
         return text
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _explain(error: ErrorDetails) -> ConfigError:
@@ -104,21 +99,33 @@ def _explain(error: ErrorDetails) -> ConfigError:
     dotted = ".".join(path)
     if error["type"] == "extra_forbidden":
         return UnknownKeyError(f"Unknown setting '{dotted}'.", cure=_nearest_key(path))
-    return InvalidValueError(
-        f"Setting '{dotted}' cannot be {error.get('input')!r}: {error['msg']}.",
-        cure="See `cotray config show --help-text`.",
-    )
+    if error["type"] == "value_error":  # of a whole section: its message names the setting
+        what = f"Setting '{dotted}' is not acceptable: {error['msg'].removeprefix('Value error, ')}."
+    else:
+        what = f"Setting '{dotted}' cannot be {error.get('input')!r}: {error['msg']}."
+    return InvalidValueError(what, cure="See `cotray config show --help-text`.")
 
 
 def _nearest_key(path: list[str]) -> str:
-    """Nearest among siblings; failing that, the same last name anywhere in the tree."""
-    section: type[BaseModel] = Config
-    for part in path[:-1]:
-        kind = section.model_fields[part].annotation if part in section.model_fields else None
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            break
-        section = kind
-    same = [key for key, _, _ in describe() if key.split(".")[-1] == path[-1]]
+    """The same name elsewhere in the tree; a name alike in the section; any key that is alike."""
+    dotted, name = ".".join(path), path[-1]
+    keys = [key for key, _, _ in describe()]
+    same = [key for key in keys if key.split(".")[-1] == name]
+    siblings = _names(path[:-1])
     if same:
-        return f"Did you mean '{same[0]}'?"
-    return nearest(path[-1], section.model_fields)
+        found = max(same, key=lambda key: difflib.SequenceMatcher(None, key, dotted).ratio())
+    elif difflib.get_close_matches(name, siblings, cutoff=0.7):
+        return nearest(name, siblings)
+    else:
+        lasts = difflib.get_close_matches(name, [key.split(".")[-1] for key in keys], n=1, cutoff=0.7)
+        found = next((key for key in keys if key.split(".")[-1] in lasts), "")
+    return f"Did you mean '{found}'?" if found else nearest(name, siblings)
+
+
+def _names(path: list[str]) -> list[str]:
+    """Names inside the section at ``path``; of the whole tree where there is no such section."""
+    section: BaseModel = Config()
+    for part in path:
+        inner = getattr(section, part, None)
+        section = inner if isinstance(inner, BaseModel) else section
+    return list(type(section).model_fields)

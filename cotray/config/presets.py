@@ -36,7 +36,7 @@ PAPER: dict[str, Any] = {
     "abhc": {"steps": 200},
     "fitness": {"folds": 5},
     "hdlc": {"hidden": (1024, 512, 256, 128, 64),
-             "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4}},
+             "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4, "patience": 0}},
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {"tiny": TINY, "small": SMALL, "paper": PAPER}
