@@ -146,10 +146,10 @@ class Learner(ABC):
                 ) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue exactly: weights, optimizers, step."""
+        """Everything needed to continue exactly: weights, optimizers, step; copies, on the CPU."""
         return {
             "weights": self.weights(),
-            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+            "optimizers": {k: _copied(o.state_dict()) for k, o in self.optimizers.items()},
             "step": self.step,
         }
 
@@ -165,3 +165,12 @@ def unwrap(net: nn.Module) -> nn.Module:
     """The network inside a DDP wrapper, or itself."""
     inner = getattr(net, "module", None)
     return inner if isinstance(inner, nn.Module) else net
+
+
+def _copied(tree: Any) -> Any:
+    """The same tree of dicts and lists, its tensors copied to the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().clone()
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
