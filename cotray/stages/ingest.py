@@ -67,7 +67,8 @@ def list_items(config: Config) -> tuple[list[Item], list[tuple[str, str]]]:
 
 
 def dataset_folder(config: Config) -> Folder:
-    """The dataset's root. Raises DatasetNotFoundError where it is not given or not there."""
+    """The dataset's root. Raises UnknownNameError; DatasetNotFoundError where it is not given or not there."""
+    find_dataset(config.dataset.name)
     if not config.dataset.root:
         raise DatasetNotFoundError(
             f"The dataset '{config.dataset.name}' needs a folder.", cure="Give it with --root DIR."
