@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from cotray.config import Config, load_config
 from cotray.errors import ConfigError, CotrayError
@@ -14,8 +15,22 @@ from cotray.errors import ConfigError, CotrayError
 if TYPE_CHECKING:
     from cotray.runs import Run
 
+
+class Commands(typer.core.TyperGroup):
+    """Typer ends silently when it is interrupted; here it is said what that means."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("cotray: stopped; the same command continues.", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
 app = typer.Typer(
     name="cotray",
+    cls=Commands,
     help="Leukemia detection (CoTCoNet) as a distributed service on Ray. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -268,8 +283,5 @@ def main(argv: list[str] | None = None) -> None:
     try:
         app(args=argv, standalone_mode=True)
     except CotrayError as error:
-        print(f"cotray: {error}", file=sys.stderr)
+        print(f"cotray: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("cotray: stopped; the same command continues.", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -61,6 +61,7 @@ def print_summary(place: str, records: Mapping[str, StageRecord], seconds: float
     """What a run came to and where to look."""
     ingest, evaluated = records.get("ingest"), records.get("evaluate")
     out.print()
+    place = escape(place)
     if ingest:
         c = ingest.result.counts
         out.print(f"images     {c['in']} in = {c['used']} used + {c['quarantined']} quarantined")
@@ -85,7 +86,7 @@ def print_status(run: Run) -> None:
     """Stages of a run: done or not, seconds, counts, MLflow ids, places."""
     from cotray.cli import STAGE_SUMMARIES
 
-    table = Table(title=run.folder.uri, title_justify="left", box=None, header_style="dim")
+    table = Table(title=escape(run.folder.uri), title_justify="left", box=None, header_style="dim")
     for heading in ("stage", "state", "time", "finished", "what", "where"):
         table.add_column(heading, overflow="fold")
     for name in STAGE_SUMMARIES:
@@ -180,7 +181,7 @@ def write_phantom(folder: Path, layout: str, subjects: int, per_subject: int, se
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
         voice.progress("phantom images", number, len(specs))
-    out.print(f"{len(specs)} phantom images in {folder}")
+    out.print(f"{len(specs)} phantom images in {escape(str(folder))}", soft_wrap=True)
 
 
 def predict_images(images: Iterable[str], bundle: str, *, as_json: bool, overlay: Path | None) -> int:
