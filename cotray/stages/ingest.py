@@ -67,7 +67,7 @@ def list_items(config: Config) -> tuple[list[Item], list[tuple[str, str]]]:
 
 
 def dataset_folder(config: Config) -> Folder:
-    """The dataset's root. Raises UnknownNameError; DatasetNotFoundError where it is not given or not there."""
+    """The dataset's root. Raises UnknownNameError, DatasetNotFoundError (not given, or not there)."""
     find_dataset(config.dataset.name)
     if not config.dataset.root:
         raise DatasetNotFoundError(
