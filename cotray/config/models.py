@@ -101,8 +101,8 @@ class SmodConfig(Section):
     order: Literal["eq9", "alg1"] = "eq9"
     """`eq9`: conv-BN-ReLU-pool; `alg1`: pool-conv-BN (the paper has both)."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Dropout at the end of each block (paper: 0.2). Dropout before a batch norm shifts the variance it saw in
-    training; with a few hundred cells that moves every answer to one side."""
+    """Dropout at the end of each block (paper: 0.2). Dropout before a batch norm shifts the variance it saw
+    in training; with a few hundred cells that moves every answer to one side."""
 
 
 class BackboneConfig(Section):
