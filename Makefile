@@ -72,9 +72,8 @@ lock: install  ## write the versions in .venv to constraints.txt
 serve: install  ## serve the demo's bundle at http://127.0.0.1:8000
 	$(BIN)/cotray serve --bundle $(RUN) $(ARGS)
 
-bench: install  ## run the benchmarks; ARGS go to them
-	@$(PIP) install -c constraints.txt -e '.[dev,bench]'
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: install  ## measure on real images: make bench ARGS="all-idb2=/data/ALL_IDB2"
+	$(BIN)/python -m benchmarks.real_sets $(ARGS)
 
 clean:  ## remove .venv, caches and build leftovers; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

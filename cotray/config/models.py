@@ -60,8 +60,18 @@ class SegmentConfig(Section):
     """Side in pixels of the cut-out cells that later stages see."""
     cell_margin: float = Field(0.1, ge=0)
     """Black margin around the mask in the cut-out, as a share of its longer side."""
-    train: TrainConfig = TrainConfig(epochs=12, max_steps=400, batch_size=8, lr=1e-3)
+    train: TrainConfig = TrainConfig(epochs=8, max_steps=400, batch_size=8, lr=1e-3)
     """Training of LeuSAM."""
+
+    @model_validator(mode="after")
+    def _shapes(self) -> SegmentConfig:
+        if self.image_size % 16:
+            raise ValueError("segment.image_size must be a multiple of 16")
+        if self.embed_dim % self.heads or self.prompt_dim % 8:
+            raise ValueError(
+                "segment.heads must divide segment.embed_dim, and segment.prompt_dim be a multiple of 8"
+            )
+        return self
 
 
 class GanConfig(Section):
@@ -71,7 +81,7 @@ class GanConfig(Section):
     """Side of synthetic cells (paper: 256); a multiple of 16."""
     latent: int = Field(128, ge=1)
     """Length of z, drawn from (-1, 1)."""
-    channels: int = Field(256, ge=16)
+    channels: int = Field(128, ge=16)
     """Feature maps after the dense layer (paper: 1024), halved at each of four steps up."""
     spectral_norm: bool = True
     """Spectral normalisation of the discriminator (not in the paper)."""
@@ -83,7 +93,12 @@ class GanConfig(Section):
     """Adam beta1 of both networks."""
     max_ratio: float = Field(1.0, ge=0)
     """Never more synthetic cells than this times the class' real ones."""
-    train: TrainConfig = TrainConfig(epochs=40, max_steps=1000, batch_size=32, lr=2e-4, weight_decay=0.0)
+    min_precision: float = Field(0.3, ge=0, le=1)
+    """Use synthetic cells only if at least this share of them looks like real ones; 0 = always (paper). A
+    generator that has not learned would teach the backbone nonsense."""
+    train: TrainConfig = TrainConfig(
+        epochs=150, max_steps=500, batch_size=16, lr=5e-4, weight_decay=0.0, checkpoint_every=10
+    )
     """Training of LeuGAN."""
 
     @model_validator(mode="after")

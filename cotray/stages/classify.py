@@ -53,7 +53,9 @@ def hdlc_job(config: Config, train: Arrays, valid: Arrays) -> Job:
     seed = derive_seed(config.seed, 30)
     width = train["feature"].shape[1]
     weight = class_weight(train["label"])
-    scale = (train["feature"].mean(0), train["feature"].std(0))
+    # Double precision: in single, a constant feature of many cells gets a deviation above zero.
+    wide = train["feature"].astype(np.float64)
+    scale = (wide.mean(0).astype(np.float32), wide.std(0).astype(np.float32))
     build = functools.partial(build_learner, config, width, seed, weight, scale)
     return Job("hdlc", build, train, valid, config.hdlc.train, seed)
 

@@ -43,7 +43,7 @@ def _quiet_data(verbose: bool) -> None:
     context.print_on_execution_start = False
     if not verbose:
         for name in ("ray.data", "ray.train", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def cpus() -> int:

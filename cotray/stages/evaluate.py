@@ -24,6 +24,8 @@ from cotray.tracking import MlflowTracker
 SERVED_SAMPLES = 6
 """Raw test images that are also answered the way a server would, to show that both agree."""
 SKEW_ALLOWED = 1e-3
+EXPLAINED = 8
+"""Cells whose heat maps the report shows."""
 EARLIER = ("ingest", "segment", "synthesize", "train_backbone", "extract", "select", "classify")
 
 
@@ -34,21 +36,25 @@ def run(config: Config, at: StageRun) -> StageResult:
     """
     draft = load_bundle(at.input("classify").uri + "/bundle")
     at.say("scoring the held-out images, and what colour alone would say of them")
-    held, floor = score_test(config, at, draft), score_floor(config, at)
+    held = score_test(config, at, draft)
+    floor = score_floor(config, at, held.images.id_N)
     split = at.run.stage("ingest").read_json("split.json")
     bundle = save_bundle(at.folder / "bundle", _with_facts(draft, held.images, split))
     raw = _raw_samples(config, held.images)
     skew = serving_skew(bundle, raw, held.images)
     _write_scores(at, held, floor)
     figures = pictures.score_figures(held.images, floor)
-    histories = pictures.history_figures(at) | {"selection": pictures.search_figure(at)}
-    pictures.log_pictures(at, figures | {f"history-{k}": v for k, v in histories.items()})
+    histories, search = pictures.history_figures(at), pictures.search_figure(at)
+    curves = {f"history-{name}": png for name, png in histories.items()}
+    pictures.log_pictures(at, figures | curves | {"selection": search})
     notes = _notes(held, floor, skew)
     data: dict[str, Any] = {
         **_report(config, at, held, floor, bundle),
         **_report_run(config, at),
-        **_report_pictures(config, at, held),
+        **_report_pictures(config, at, held, bundle),
         **figures,
+        "histories": histories,
+        "selection": search,
         "notes": notes,
         "fingerprints": _prints(at, bundle, split),
     }
@@ -214,7 +220,7 @@ def _report_run(config: Config, at: StageRun) -> dict[str, Any]:
     }
 
 
-def _report_pictures(config: Config, at: StageRun, held: Held) -> dict[str, Any]:
+def _report_pictures(config: Config, at: StageRun, held: Held, bundle: Bundle) -> dict[str, Any]:
     synthesize = at.run.stage("synthesize")
     wrong, shown = (
         pictures.pick_mistakes(held.images),
@@ -224,8 +230,7 @@ def _report_pictures(config: Config, at: StageRun, held: Held) -> dict[str, Any]
         "mistakes": pictures.samples(at, held, wrong),
         "overlays": pictures.samples(at, held, shown),
         "synthetic": synthesize.read_bytes("samples.png") if synthesize.exists("samples.png") else b"",
-        "histories": pictures.history_figures(at),
-        "selection": pictures.search_figure(at),
+        "explanations": pictures.explanations(at, bundle, held, shown[:EXPLAINED]),
     }
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 
 from cotray import manifest
+from cotray.bundle import Bundle
 from cotray.data.decode import decode_png, encode_png
+from cotray.evaluation.explain import grad_cam, heat_overlay
 from cotray.evaluation.figures import (
     confusion_figure,
     history_figure,
@@ -20,13 +24,21 @@ from cotray.evaluation.figures import (
     selection_figure,
 )
 from cotray.evaluation.report import Sample
+from cotray.features.backbone import build_backbone
+from cotray.features.learner import to_input
+from cotray.features.smod import SMod
 from cotray.imaging.masks import decode_rle
+from cotray.imaging.resize import resize_square
+from cotray.predictor import load_net
 from cotray.stages.base import StageRun
 from cotray.stages.parts import part_name
 from cotray.stages.scores import Held, Scores
 
 MISTAKES = 12
 """Wrong answers shown at most, the most confident first."""
+EXPLAINED_BLOCK = 2
+"""SMod block whose maps Grad-CAM weighs: late enough to mean something, early enough to show where."""
+CELL_COLUMNS = ["id", "image_id", "label", "box", "mask_rle", "width", "height", "part"]
 TRAINED = {"segment": "leusam", "synthesize": "leugan", "train_backbone": "backbone", "classify": "hdlc"}
 """Stage -> model whose training curve it keeps."""
 
@@ -107,7 +119,7 @@ def _pixels(at: StageRun, names: Iterable[str]) -> dict[str, bytes]:
 def _cells_of(at: StageRun, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     wanted, found = set(names), dict[str, list[dict[str, Any]]]()
     rows: pa.Table = at.run.stage("segment").read_parquet("manifest.parquet")
-    for row in rows.select(["id", "image_id", "box", "mask_rle", "width", "height"]).to_pylist():
+    for row in rows.select(CELL_COLUMNS).to_pylist():
         if row["image_id"] in wanted:
             found.setdefault(row["image_id"], []).append(row)
     return found
@@ -117,6 +129,45 @@ def _draw(png: bytes, cells: Sequence[dict[str, Any]], cell_prob: dict[str, floa
     masks = [decode_rle(cell["mask_rle"], cell["height"], cell["width"]) for cell in cells]
     texts = [f"{cell_prob[cell['id']]:.2f}" if cell["id"] in cell_prob else "" for cell in cells]
     return encode_png(overlay(decode_png(png), masks, [tuple(cell["box"]) for cell in cells], texts))
+
+
+def explanations(at: StageRun, bundle: Bundle, held: Held, chosen: Sequence[int]) -> list[Sample]:
+    """The most suspicious cell of each chosen image beside where the backbone looked (Grad-CAM)."""
+    net = build_backbone(bundle.config.backbone)
+    load_net(net, bundle.tensors["backbone"], "backbone")
+    if not isinstance(smod := getattr(net, "smod", None), SMod):
+        return []  # a backbone without convolutions has no maps to weigh
+    names = [held.images.id_N[i] for i in chosen]
+    tops = {name: _top_cell(cells, held.cell_prob) for name, cells in _cells_of(at, names).items()}
+    pixels = _cell_pixels(at, tops.values())
+    images = resize_square(
+        np.stack([pixels[cell["id"]] for cell in tops.values()]), bundle.config.backbone.image_size
+    )
+    heats = grad_cam(net, smod.blocks[EXPLAINED_BLOCK], to_input(torch.from_numpy(images)))
+    return [
+        Sample(
+            png=encode_png(image),
+            beside=encode_png(heat_overlay(image, heat)),
+            name=cell["id"],
+            truth=None if cell["label"] is None else int(cell["label"]),
+            probability=held.cell_prob.get(cell["id"]),
+        )
+        for image, heat, cell in zip(images, heats, tops.values(), strict=True)
+    ]
+
+
+def _top_cell(cells: Sequence[dict[str, Any]], cell_prob: dict[str, float]) -> dict[str, Any]:
+    return max(cells, key=lambda cell: cell_prob.get(cell["id"], -1.0))
+
+
+def _cell_pixels(at: StageRun, cells: Iterable[dict[str, Any]]) -> dict[str, NDArray[np.uint8]]:
+    """Cut-outs by cell id."""
+    wanted = {cell["id"]: cell["part"] for cell in cells}
+    found: dict[str, NDArray[np.uint8]] = {}
+    for part in sorted(set(wanted.values())):
+        table = (at.run.stage("segment") / "cells").read_parquet(part_name(part), ["id", "image"])
+        found |= {row["id"]: decode_png(row["image"]) for row in table.to_pylist() if row["id"] in wanted}
+    return found
 
 
 def split_rows(images: pa.Table, cells: pa.Table) -> list[dict[str, str | int]]:

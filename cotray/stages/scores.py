@@ -105,11 +105,15 @@ def labelled(images: pa.Table, *splits: str) -> pa.Table:
 # ---- the floor: how far colour alone gets ----------------------------------------------------------
 
 
-def score_floor(config: Config, at: StageRun) -> Scores:
-    """A random forest on colour histograms of the raw images, trained and tested on the very same split."""
+def score_floor(config: Config, at: StageRun, tested: Sequence[str]) -> Scores:
+    """A random forest on colour histograms of the raw images, trained on the very same split.
+
+    ``tested``: ids of the test images that cotray answered, so that both are scored on the same.
+    """
     images = at.input("ingest").read_parquet("manifest.parquet")
     hists = _histograms(config, at, set(images["id"].to_pylist()))
     train, test = labelled(images, "train", "val"), labelled(images, "test")
+    test = test.filter(pa.array(np.isin(column(test, "id"), np.asarray(tested, np.str_))))
     forest = ColourFloor(config.evaluate.floor_trees, derive_seed(config.seed, 41) % 2**31)
     forest.fit(_stack(hists, train), labels(train))
     prob = np.asarray(forest.predict_proba(_stack(hists, test)), np.float64)

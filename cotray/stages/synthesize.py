@@ -26,6 +26,8 @@ from cotray.synthesis.sample import synthesize
 
 MIN_CELLS = 16
 """A class with fewer training cells than this cannot teach a GAN anything."""
+LITTLE_VARIETY = 0.1
+"""Recall below which the report warns that the generator draws much the same cell."""
 
 
 def run(config: Config, at: StageRun) -> StageResult:
@@ -43,9 +45,18 @@ def run(config: Config, at: StageRun) -> StageResult:
     images = _sample(config, at, real, wanted)
     quality = cell_quality(real, images, seed=derive_seed(config.seed, 5))
     at.folder.write_bytes("samples.png", _preview(real, images))
+    if quality.get("precision", 1.0) < config.gan.min_precision:
+        why = f"only {quality['precision']:.0%} of LeuGAN's cells look like real ones; none is used"
+        return _write(at, config, manifest.SCHEMA.empty_table(), figures, quality, why)
     rows = _rows(resize_square(images, config.segment.cell_size), minority, cells)
-    note = f"{wanted} synthetic cells for the smaller class ({counts.min()} real)"
-    return _write(at, config, rows, figures, quality, note)
+    return _write(at, config, rows, figures, quality, _told(wanted, int(counts.min()), quality))
+
+
+def _told(wanted: int, real: int, quality: dict[str, float]) -> str:
+    note = f"{wanted} synthetic cells for the smaller class ({real} real)"
+    if quality.get("recall", 1.0) < LITTLE_VARIETY:
+        note += f"; WARNING: they are much alike (recall {quality['recall']:.2f})"
+    return note
 
 
 def _sample(config: Config, at: StageRun, real: NDArray[np.uint8], wanted: int) -> NDArray[np.uint8]:
@@ -105,7 +116,7 @@ def _write(
 STAGE = Stage(
     name="synthesize",
     summary="LeuGAN balances the training split",
-    version=1,
+    version=2,
     sections=("gan",),
     needs=("segment",),
     run=run,

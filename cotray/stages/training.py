@@ -159,7 +159,7 @@ def _train_loop(spec: dict[str, Any]) -> dict[str, Any]:
     state = _restore(learner)
     while not _finished(state, job.config):
         epoch = len(state["history"])
-        row = _epoch(learner, job, train, valid, epoch, rank, world)
+        row = _agree(_epoch(learner, job, train, valid, epoch, rank, world), world)
         if not math.isfinite(row["loss"]):
             return {"failure": f"The loss of {job.name} became {row['loss']} in epoch {epoch + 1}."}
         _keep_best(state, learner, row)
@@ -207,15 +207,25 @@ def _epoch(
         for key, value in learner.train_step(_batch(train, index)).items():
             sums[key] = sums.get(key, 0.0) + value
         steps += 1
-        if not math.isfinite(sums["loss"]):
-            break
+        if world == 1 and not math.isfinite(sums["loss"]):
+            break  # with more workers the others still wait for this one's gradients
     row = {key: value / steps for key, value in sums.items()}
     row |= _validate(learner, valid, job.config.batch_size)
     return row | {"epoch": float(epoch + 1), "seconds": time.perf_counter() - started}
 
 
+def _agree(row: dict[str, float], world: int) -> dict[str, float]:
+    """Rank 0's figures on every rank: best epoch and early stop must be the same everywhere."""
+    if world == 1:
+        return row
+    from ray.train.collective import broadcast_from_rank_zero
+
+    agreed: dict[str, float] = broadcast_from_rank_zero(row)
+    return agreed
+
+
 def _validate(learner: Learner, valid: Arrays, batch_size: int) -> dict[str, float]:
-    """Every rank validates the whole split: the same figures everywhere, no barrier."""
+    """Every rank validates the whole split; rank 0's figures count (batch-norm statistics differ by rank)."""
     if not _length(valid):
         return {}
     learner.set_train(False)
