@@ -135,8 +135,8 @@ class BackboneConfig(Section):
     """Attention heads H; divides p*p*3."""
     mlp_ratio: float = Field(2.0, gt=0)
     """Hidden width of the MLP over the token width (paper: 4)."""
-    gmod_dropout: float = Field(0.1, ge=0, lt=1)
-    """Dropout inside the transformer."""
+    gmod_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout inside the transformer (`paper`: 0.1); on a CPU it costs a fifth of the training time."""
     skip: bool = True
     """Feed SMod the image beside GMod's map (six channels); False = GMod's map alone, as printed."""
     smod: SmodConfig = SmodConfig()
@@ -145,7 +145,7 @@ class BackboneConfig(Section):
     """Label smoothing of the cross-entropy."""
     augment: bool = True
     """Flips, quarter turns, and brightness, contrast and stain jitter on the device."""
-    train: TrainConfig = TrainConfig(epochs=30, max_steps=1000, batch_size=32, lr=1e-3)
+    train: TrainConfig = TrainConfig(epochs=25, max_steps=1000, batch_size=32, lr=1e-3)
     """Training of the backbone."""
 
     @model_validator(mode="after")
