@@ -24,9 +24,9 @@ class DatasetConfig(Section):
     """Use at most this many images, spread evenly over classes and over the listing; None = all."""
     multi_cell: bool | None = None
     """True: images are fields with many cells; False: one cell each; None: as the layout says."""
-    phantom_subjects: int = Field(24, ge=4)
+    phantom_subjects: int = Field(36, ge=4)
     """For `phantom`: how many subjects to draw; two thirds are malignant."""
-    phantom_cells: int = Field(8, ge=1)
+    phantom_cells: int = Field(5, ge=1)
     """For `phantom`: images per subject."""
 
 

@@ -85,8 +85,10 @@ def calibration_bin(prob_N: NDArray[np.float64], bins: int = ECE_BINS) -> NDArra
     return np.minimum((prob_N * bins).astype(np.int64), bins - 1)
 
 
-def best_threshold(labels_N: ArrayLike, prob_N: ArrayLike) -> float:
+def best_threshold(labels_N: ArrayLike, prob_N: ArrayLike, tolerance: float = 0.0) -> float:
     """The operating point: the threshold with the greatest balanced accuracy on these (validation) samples.
+
+    With a ``tolerance`` every threshold within that much of the greatest counts as equal.
 
     Candidates are 0.5 and the midpoints between neighbouring distinct probabilities, so that a new
     sample near a validation sample falls on its side. Among equals the one nearest to 0.5 wins: the
@@ -103,9 +105,30 @@ def best_threshold(labels_N: ArrayLike, prob_N: ArrayLike) -> float:
     malignant, normal = np.sort(prob[labels == 1]), np.sort(prob[labels == 0])
     recall = 1 - np.searchsorted(malignant, candidates, side="left") / len(malignant)
     specificity = np.searchsorted(normal, candidates, side="left") / len(normal)
-    score = np.round(recall + specificity, 12)
-    best = candidates[score == score.max()]
+    score = np.round((recall + specificity) / 2, 12)
+    best = candidates[score >= score.max() - tolerance]
     return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def steady_threshold(labels_N: ArrayLike, prob_N: ArrayLike) -> float:
+    """:func:`best_threshold` by the one-standard-error rule (Breiman et al. 1984).
+
+    Of all thresholds whose balanced accuracy is within one standard error of the best one's, the nearest
+    to 0.5: a few dozen validation samples must not move it to the far end of the scale. Raises as there.
+    """
+    labels, prob = checked(labels_N, prob_N)
+    best = best_threshold(labels, prob)
+    return best_threshold(labels, prob, tolerance=_standard_error(labels, prob >= best))
+
+
+def _standard_error(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
+    """Of the balanced accuracy; shares are smoothed by one of each, so that none is certain."""
+    variance = 0.0
+    for label in (0, 1):
+        right = called[labels == label] == bool(label)
+        share = (right.sum() + 1) / (len(right) + 2)
+        variance += share * (1 - share) / len(right)
+    return float(np.sqrt(variance) / 2)
 
 
 def checked(labels_N: ArrayLike, prob_N: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -15,7 +15,7 @@ from cotray.classification.hdlc import HDLC
 from cotray.classification.learner import HdlcLearner
 from cotray.config import Config
 from cotray.evaluation.aggregate import aggregate_cells
-from cotray.evaluation.metrics import best_threshold
+from cotray.evaluation.metrics import steady_threshold
 from cotray.learning import derive_seed
 from cotray.predictor import load_net
 from cotray.runs import StageResult
@@ -76,7 +76,7 @@ def build_learner(
 
 
 def image_threshold(config: Config, rows: pa.Table, probability_N: NDArray[np.float64]) -> float:
-    """The threshold that serves validation images best, each from its cells; 0.5 where a class is absent.
+    """The operating point chosen on validation images, each from its cells; 0.5 where a class is absent.
 
     ``rows``: the cells' manifest rows, in the order of their probabilities.
     """
@@ -87,7 +87,7 @@ def image_threshold(config: Config, rows: pa.Table, probability_N: NDArray[np.fl
     if len(np.unique(truth)) < 2:
         return 0.5
     overall = aggregate_cells(probability_N, index, len(place), config.evaluate.aggregate)
-    return best_threshold(truth, overall)
+    return steady_threshold(truth, overall)
 
 
 def _arrays(
@@ -136,7 +136,7 @@ def _bundle(
 STAGE = Stage(
     name="classify",
     summary="train HDLC on the selected features; calibrate; write the bundle",
-    version=1,
+    version=2,
     sections=("hdlc",),
     needs=("extract", "select"),
     run=run,

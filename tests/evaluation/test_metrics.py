@@ -15,6 +15,7 @@ from cotray.evaluation.metrics import (
     calibration_error,
     classification_metrics,
     error_order,
+    steady_threshold,
 )
 
 samples = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=1, max_size=40)
@@ -125,3 +126,24 @@ def test_best_threshold_stays_at_half_unless_samples_ask() -> None:
 
 def test_worst_mistakes_come_first() -> None:
     assert error_order(np.array([1, 0, 0, 1]), [0.9, 0.8, 0.05, 0.3]).tolist() == [1, 3, 0, 2]
+
+
+def test_steady_threshold_leaves_one_half_only_for_good_reason() -> None:
+    few = np.array([0] * 6 + [1] * 6)
+    prob = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9])
+    assert best_threshold(few, prob) == pytest.approx(0.75), "one of six asks for it"
+    assert steady_threshold(few, prob) == 0.5, "one of six is no reason"
+    many, probs = np.tile(few, 200), np.tile(prob, 200)
+    assert steady_threshold(many, probs) == pytest.approx(0.75), "two hundred of twelve hundred are"
+
+
+def test_steady_threshold_is_within_one_standard_error_of_the_best() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels = np.repeat([0, 1], 30)
+        prob = np.clip(rng.normal(0.6 + 0.2 * labels, 0.15), 0, 1)
+        best, steady = (
+            classification_metrics(labels, prob, choose(labels, prob))["balanced_accuracy"]
+            for choose in (best_threshold, steady_threshold)
+        )
+        assert best - 0.07 <= steady <= best
