@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from cotray.config import ComputeConfig, TrainConfig
 from cotray.errors import NonFiniteLossError, WeightsError
 from cotray.runs import Run
 from cotray.stages.base import StageRun, Voice
-from cotray.stages.training import Fitted, Job, array_bytes, fit, load_fitted, parse_weights, read_array
+from cotray.stages.training import Job, fit, within_limit
+from cotray.stages.weights import Fitted, array_bytes, load_fitted, parse_weights, read_array
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 COMPUTE = ComputeConfig(cpus_per_worker=1)
@@ -58,9 +60,24 @@ def test_a_killed_worker_is_replaced_and_the_result_is_exact(tmp_path: Path) -> 
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in broken.history] == plain
 
 
-def test_two_workers_train_by_ddp(tmp_path: Path) -> None:
-    fitted = fit(job(), ComputeConfig(train_workers=2, cpus_per_worker=1), stage(tmp_path, "d"))
-    assert fitted.history[-1]["val_loss"] < fitted.history[0]["val_loss"]
+def test_two_workers_train_by_ddp_and_stop_together(tmp_path: Path) -> None:
+    toy = job()
+    patient = toy.config.model_copy(update={"epochs": 40, "patience": 2})
+    compute = ComputeConfig(train_workers=2, cpus_per_worker=1)
+    fitted = fit(dataclasses.replace(toy, config=patient), compute, stage(tmp_path, "d"))
+    losses = [row["val_loss"] for row in fitted.history]
+    assert min(losses) < losses[0]
+    assert len(losses) == 40 or losses.index(min(losses)) == len(losses) - 3
+
+
+def test_steps_bound_epochs() -> None:
+    toy = job()  # 100 items in batches of 16: seven steps an epoch
+
+    def epochs(most: int | None) -> int:
+        config = toy.config.model_copy(update={"max_steps": most})
+        return within_limit(dataclasses.replace(toy, config=config)).config.epochs
+
+    assert [epochs(most) for most in (None, 1, 14, 21, 1000)] == [6, 1, 2, 3, 6]
 
 
 def test_nan_stops_and_names_the_model(tmp_path: Path) -> None:

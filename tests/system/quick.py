@@ -19,6 +19,7 @@ QUICK = (
     "gan.image_size=32",
     "gan.channels=32",
     "gan.train.epochs=2",
+    "gan.min_precision=0",
     "backbone.image_size=64",
     "backbone.layers=1",
     "backbone.smod.filters=[8,8,16,16,16]",
