@@ -24,7 +24,8 @@ from cotray.stages.cells import class_weight, labels
 from cotray.stages.extract import load_features, select_rows
 from cotray.stages.ingest import single_cell
 from cotray.stages.train_backbone import require_two_classes
-from cotray.stages.training import Arrays, Job, Weights, fit, load_fitted, read_array
+from cotray.stages.training import Arrays, Job, fit
+from cotray.stages.weights import Weights, load_fitted, read_array
 
 
 def run(config: Config, at: StageRun) -> StageResult:

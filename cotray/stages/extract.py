@@ -19,7 +19,7 @@ from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import column
 from cotray.stages.cluster import use_gpu
 from cotray.stages.parts import Plan, part_name, run_parts
-from cotray.stages.training import array_bytes, load_fitted, read_array
+from cotray.stages.weights import array_bytes, load_fitted, read_array
 from cotray.storage import Folder
 
 

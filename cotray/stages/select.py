@@ -20,7 +20,7 @@ from cotray.stages.cells import column, labels
 from cotray.stages.cluster import cpus
 from cotray.stages.extract import load_features, select_rows
 from cotray.stages.state import pack, unpack
-from cotray.stages.training import array_bytes
+from cotray.stages.weights import array_bytes
 
 Evaluate = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 STATE = "search.npz"
