@@ -153,7 +153,7 @@ def _stage_command(name: str, summary: str) -> None:
         settings = _run_config(_open_run(run_folder), sets)
         execute(settings, run_folder, only=name, force=name if force else None, verbose=verbose)
 
-    doc = f"Stage: {summary}. Works on an existing run, with the run's settings."
+    doc = f"{summary[0].upper()}{summary[1:]}.\n\nWorks on an existing run, with the run's settings."
     app.command(name.replace("_", "-"), help=doc, rich_help_panel="Stages")(command)
 
 
@@ -178,8 +178,39 @@ STAGE_SUMMARIES = {
     "classify": "train HDLC on the selected features; calibrate; write the bundle",
     "evaluate": "held-out figures, report, registration in MLflow",
 }
+
+
+@app.command(rich_help_panel="Stages")
+def ingest(
+    run_folder: Annotated[str, typer.Option("--run", help="Run folder or URI; made if it is new.")],
+    dataset: Annotated[str | None, typer.Option(help="Image layout; see `cotray datasets list`.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder or URI of the images.")] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    force: Annotated[bool, typer.Option("--force", help="Redo it even if done.")] = False,
+    tracking_uri: TrackingUri = None,
+    verbose: Verbose = False,
+) -> None:
+    """Read, check, enhance and split the images.
+
+    The first stage begins a run: it takes the settings of `cotray run`, and the stages after it keep them.
+    On an existing run it needs none.
+    """
+    from cotray.runs import Run
+
+    fresh = any((dataset, root, preset, config, tracking_uri)) or not Run.exists(run_folder)
+    settings = (
+        build_config(config, preset, sets, dataset, root, tracking_uri)
+        if fresh
+        else _run_config(_open_run(run_folder), sets)
+    )
+    execute(settings, run_folder, only="ingest", force="ingest" if force else None, verbose=verbose)
+
+
 for _name, _summary in STAGE_SUMMARIES.items():
-    _stage_command(_name, _summary)
+    if _name != "ingest":
+        _stage_command(_name, _summary)
 
 
 @app.command()

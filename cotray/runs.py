@@ -59,6 +59,11 @@ class Run:
         self.folder = Folder(absolute(uri))
 
     @classmethod
+    def exists(cls, uri: str) -> bool:
+        """Whether there is a run at ``uri``."""
+        return cls(uri).folder.exists("run.json")
+
+    @classmethod
     def open(cls, uri: str) -> Run:
         """An existing run. Raises RunError where there is none."""
         run = cls(uri)

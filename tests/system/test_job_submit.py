@@ -72,11 +72,15 @@ def connect(address: str) -> object:
 
 @pytest.mark.slow
 def test_a_submitted_job_runs_and_says_so(head: str, tmp_path: Path) -> None:
-    args = ("--run", str(tmp_path / "run"), "--until", "ingest", *quick_sets("tracking.enabled=false"))
-    status, code, logs = submit(head, "jobs.pipeline", *args)
+    args = ("--run", str(tmp_path / "run"), *quick_sets("tracking.enabled=false"))
+    status, code, logs = submit(head, "jobs.ingest", *args)
     assert (status, code) == ("SUCCEEDED", 0), logs
     assert "96 in = 96 used + 0 quarantined" in logs
     assert (tmp_path / "run" / "ingest" / "stage.json").exists()
+    status, code, logs = submit(head, "jobs.pipeline", *args, "--until", "segment")
+    assert (status, code) == ("SUCCEEDED", 0), logs
+    assert "ingest: done already, skipped" in logs
+    assert (tmp_path / "run" / "segment" / "stage.json").exists()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""SIGKILL of the driver, once in every trained stage: the same command goes on and ends the same."""
+"""SIGKILL of the driver, once in every stage: the same command goes on and ends the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from conftest import Finished
 from quick import command, cotray, environment, quick_sets
 from test_pipeline import outcome
 
-KILL_IN = ("segment", "train_backbone", "select", "classify")
+KILL_AFTER = {
+    "ingest": 0.5,
+    "segment": 3.0,
+    "synthesize": 3.0,
+    "train_backbone": 3.0,
+    "extract": 0.5,
+    "select": 0.2,
+    "classify": 3.0,
+    "evaluate": 0.5,
+}
+"""Stage -> seconds from its beginning to the kill: in the middle of its work."""
 
 
 def kill_in(stage: str, home: Path) -> None:
@@ -28,7 +38,7 @@ def kill_in(stage: str, home: Path) -> None:
             assert driver.poll() is None, f"the run ended before {stage} began"
             assert time.monotonic() < deadline, f"{stage} did not begin"
             time.sleep(0.05)
-        time.sleep(0.2 if stage == "select" else 3.0)
+        time.sleep(KILL_AFTER[stage])
         driver.send_signal(signal.SIGKILL)
     finally:
         driver.kill()
@@ -38,7 +48,7 @@ def kill_in(stage: str, home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_end(finished: Finished, tmp_path: Path) -> None:
-    for stage in KILL_IN:
+    for stage in KILL_AFTER:
         kill_in(stage, tmp_path)
     done = cotray("run", "--run", "runs/quick", *quick_sets(), cwd=tmp_path)
     assert "train_backbone: done already, skipped" in done.stdout
