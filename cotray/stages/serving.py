@@ -4,6 +4,7 @@ The body is the image itself (``curl --data-binary @cell.png``) or a form with a
 (``curl -F image=@cell.png``). Images that arrive together share one forward pass.
 """
 
+import logging
 import time
 from typing import Any
 
@@ -53,6 +54,39 @@ class ServeArgs(BaseModel):
     """Requests a replica works on at once."""
     max_queued: int = 256
     """Requests that wait per replica's handle; more are answered 503 with Retry-After."""
+
+
+# Ray pickles the application where the class below is decorated: what it uses must stand above it.
+
+
+async def image_bytes(request: Request) -> bytes:
+    """The image in a request. Raises ServeError where there is none or it is too large."""
+    if int(request.headers.get("content-length") or 0) > MAX_BYTES:
+        raise ServeError("The body is too large.", cure=f"Send at most {MAX_BYTES >> 20} MiB.")
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form() as form:
+            field = form.get("image")
+            data = field if isinstance(field, str) or field is None else await field.read()
+    else:
+        data = await request.body()
+    if not isinstance(data, bytes) or not data:
+        raise ServeError(
+            "There is no image in this request.",
+            cure="POST the file itself, or a form with a file field `image`.",
+        )
+    return data
+
+
+def problem(status: int, error: CotrayError) -> JSONResponse:
+    """An error as JSON: what and cure."""
+    return JSONResponse({"error": error.what, "cure": error.cure}, status_code=status)
+
+
+@api.exception_handler(BackPressureError)
+def overloaded(request: Request, error: Exception) -> JSONResponse:
+    """Too many requests are waiting."""
+    headers = {"Retry-After": "1"}
+    return JSONResponse({"error": "overloaded", "cure": "Try again."}, status_code=503, headers=headers)
 
 
 @serve.deployment(name="cotray", health_check_period_s=10, health_check_timeout_s=30)
@@ -115,36 +149,6 @@ class Service:
         return JSONResponse(answer.as_dict())
 
 
-async def image_bytes(request: Request) -> bytes:
-    """The image in a request. Raises ServeError where there is none or it is too large."""
-    if int(request.headers.get("content-length") or 0) > MAX_BYTES:
-        raise ServeError("The body is too large.", cure=f"Send at most {MAX_BYTES >> 20} MiB.")
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with request.form() as form:
-            field = form.get("image")
-            data = field if isinstance(field, str) or field is None else await field.read()
-    else:
-        data = await request.body()
-    if not isinstance(data, bytes) or not data:
-        raise ServeError(
-            "There is no image in this request.",
-            cure="POST the file itself, or a form with a file field `image`.",
-        )
-    return data
-
-
-def problem(status: int, error: CotrayError) -> JSONResponse:
-    """An error as JSON: what and cure."""
-    return JSONResponse({"error": error.what, "cure": error.cure}, status_code=status)
-
-
-@api.exception_handler(BackPressureError)
-def overloaded(request: Request, error: Exception) -> JSONResponse:
-    """Too many requests are waiting."""
-    headers = {"Retry-After": "1"}
-    return JSONResponse({"error": "overloaded", "cure": "Try again."}, status_code=503, headers=headers)
-
-
 def build(args: dict[str, Any]) -> Any:
     """The Serve application from plain arguments (``serve run serve.app:build bundle=...``)."""
     parsed = ServeArgs.model_validate(args)
@@ -158,6 +162,7 @@ def start(bundle: str, *, host: str, port: int, replicas: int = 1) -> None:
     connect()
     from cotray.storage import absolute
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     place = bundle if bundle.startswith(("models:/", "runs:/")) else absolute(bundle)
     try:
         serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
