@@ -26,7 +26,7 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 class Console(Voice):
-    """Lines with the time passed; long steps show at most two lines a second, with the time left."""
+    """Lines with the time passed; long steps show a line every two seconds, with the time left."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -44,11 +44,12 @@ class Console(Voice):
     def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
         """Work done so far on a long step."""
         begun, first = self._begun.setdefault(what, (time.perf_counter(), done - 1))
-        if time.perf_counter() - self._shown < 0.5 and done < total:
+        if time.perf_counter() - self._shown < 2.0 and done < total:
             return
         self._shown = time.perf_counter()
-        rate = (self._shown - begun) / max(1, done - first)
-        left = f"  {clock(rate * (total - done))} left" if 0 < done < total else ""
+        rate = (self._shown - begun) / max(1, done - first - 1)
+        known = first + 1 < done < total  # the first report begins the clock
+        left = f"  {clock(rate * (total - done))} left" if known else ""
         self.say(f"  {what} {done}/{total}  {detail}{left}")
 
 
