@@ -145,7 +145,7 @@ class BackboneConfig(Section):
     """Label smoothing of the cross-entropy."""
     augment: bool = True
     """Flips, quarter turns, and brightness, contrast and stain jitter on the device."""
-    train: TrainConfig = TrainConfig(epochs=25, max_steps=1000, batch_size=32, lr=1e-3)
+    train: TrainConfig = TrainConfig(epochs=25, max_steps=700, batch_size=32, lr=1e-3)
     """Training of the backbone."""
 
     @model_validator(mode="after")
