@@ -35,7 +35,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen(args, stdout=log, stderr=log, env=environment(), start_new_session=True)
     yield f"http://127.0.0.1:{dashboard}"
     os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=30)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     log.close()
 
 
