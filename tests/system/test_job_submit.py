@@ -30,6 +30,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     dashboard = free_port()
     args = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"]
     args += [f"--port={free_port()}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+    args += [f"--dashboard-agent-listen-port={free_port()}"]  # another Ray on this machine has the default
     args += [f"--temp-dir={tmp_path_factory.mktemp('r')}"]
     log = (tmp_path_factory.mktemp("head") / "log").open("w")
     process = subprocess.Popen(args, stdout=log, stderr=log, env=environment(), start_new_session=True)
