@@ -17,7 +17,7 @@ from cotray.features.gmod import Block, GMod, fold_tokens, split_patches
 
 def small_gmod() -> GMod:
     torch.manual_seed(0)
-    return GMod(BackboneConfig(image_size=32, patch=4, layers=2, heads=4)).eval()
+    return GMod(BackboneConfig(image_size=32, patch=4, layers=2, heads=4, gmod_dropout=0.1)).eval()
 
 
 @settings(deadline=None, max_examples=20)
