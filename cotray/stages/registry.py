@@ -13,6 +13,8 @@ from cotray.storage import Folder, absolute
 from cotray.tracking import MlflowTracker, connect, mlflow_errors
 
 CHAMPION = "champion"
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow's stores answer where a model has no such name, or no such alias."""
 
 
 def register(
@@ -81,13 +83,15 @@ def _facts(bundle: Bundle, config: Config) -> dict[str, Any]:
 
 
 def champion_facts(client: Any, name: str) -> dict[str, str] | None:
-    """Tags of the present champion, or None."""
+    """Tags of the present champion, or None. Raises MlflowException where the store cannot tell."""
     from mlflow.exceptions import MlflowException
 
     try:
         return dict(client.get_model_version_by_alias(name, CHAMPION).tags)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in NOT_THERE:
+            return None
+        raise  # a store that cannot be read must not crown whoever comes next
 
 
 def judge(champion: dict[str, str] | None, new: dict[str, Any], config: Config) -> tuple[bool, str]:

@@ -213,9 +213,9 @@ def test_keys_that_are_no_text_are_refused() -> None:
 def test_the_tree_is_frozen() -> None:
     config = load_config()
     with pytest.raises(ValidationError, match="frozen"):
-        config.seed = 3  # type: ignore[misc]
+        config.seed = 3
     with pytest.raises(ValidationError, match="frozen"):
-        config.backbone.train.lr = 1.0  # type: ignore[misc]
+        config.backbone.train.lr = 1.0
 
 
 def test_every_setting_has_a_help_text_and_its_true_default() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from cotray.config import load_config
-from cotray.stages.registry import judge
+from cotray.stages.registry import champion_facts, judge
+from cotray.tracking import connect
 
 CONFIG = load_config("tiny")
 
@@ -40,3 +43,18 @@ def test_only_a_better_figure_on_the_same_honest_split_wins(
     won, why = judge(champion, new, CONFIG)
     assert won is earned
     assert why
+
+
+def test_no_model_and_no_alias_mean_no_champion(tmp_path: Path) -> None:
+    client = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert champion_facts(client, "nobody") is None
+    client.create_registered_model("somebody")
+    assert champion_facts(client, "somebody") is None
+
+
+def test_a_store_that_cannot_be_read_crowns_nobody(tmp_path: Path) -> None:
+    client = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_registered_model("somebody")
+    (tmp_path / "mlflow.db").write_bytes(b"no database any more, but something else altogether")
+    with pytest.raises(MlflowException):
+        champion_facts(client, "somebody")

@@ -30,7 +30,7 @@ class Recorder(Voice):
 
 def job(**toy: object) -> Job:
     config = TrainConfig(epochs=6, batch_size=16)
-    build = functools.partial(ToyLearner, 3, **toy)  # type: ignore[arg-type]
+    build = functools.partial(ToyLearner, 3, **toy)
     return Job("toy", build, toy_arrays(100, 0), toy_arrays(40, 1), config, seed=5)
 
 

@@ -30,14 +30,14 @@ def test_every_stage_leaves_its_record(finished: Finished) -> None:
     for name in STAGES:
         record = stage_json(finished.run, name)
         assert record["name"] == name
-        assert record["seconds"] > 0  # type: ignore[operator]
+        assert record["seconds"] > 0
         prints.add(record["fingerprint"])
     assert len(prints) == len(STAGES)
     assert (finished.run / "config.yaml").exists()
 
 
 def test_counts_add_up_and_are_told(finished: Finished) -> None:
-    counts = stage_json(finished.run, "ingest")["result"]["counts"]  # type: ignore[index]
+    counts = stage_json(finished.run, "ingest")["result"]["counts"]
     assert counts["in"] == counts["used"] + counts["quarantined"] == 96
     assert "96 in = 96 used + 0 quarantined" in finished.output
     images = pq.read_table(finished.run / "ingest" / "manifest.parquet")
@@ -72,7 +72,7 @@ def test_the_report_says_what_it_is(finished: Finished) -> None:
 
 
 def test_served_answers_are_the_evaluated_ones(finished: Finished) -> None:
-    metrics = stage_json(finished.run, "evaluate")["result"]["metrics"]  # type: ignore[index]
+    metrics = stage_json(finished.run, "evaluate")["result"]["metrics"]
     assert metrics["serving_skew"] < 1e-3
     for name in ("accuracy", "balanced_accuracy", "f1", "auroc"):
         assert metrics[f"{name}_low"] <= metrics[name] + 1e-9
@@ -107,7 +107,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(finished: Finished, tm
     done = cotray("run", "--run", "runs/quick", "--until", "synthesize", *sets, cwd=tmp_path)
     assert done.stdout.count("done already, skipped") == list(STAGES).index("synthesize")
     record = stage_json(tmp_path / "runs" / "quick", "synthesize")
-    assert record["result"]["counts"]["synthetic_cells"] == 0, "two epochs teach no generator"  # type: ignore[index]
+    assert record["result"]["counts"]["synthetic_cells"] == 0, "two epochs teach no generator"
     assert "none is used" in done.stdout
 
 
