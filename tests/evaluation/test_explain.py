@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,14 +12,6 @@ from cotray.config import BackboneConfig, SmodConfig
 from cotray.errors import DataError, ModelError
 from cotray.evaluation.explain import grad_cam, heat_overlay
 from cotray.features.backbone import build_backbone
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class BrightSquare(nn.Module):
