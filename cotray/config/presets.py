@@ -36,9 +36,10 @@ PAPER: dict[str, Any] = {
     "backbone": {"image_size": 256, "patch": 16, "layers": 12, "heads": 12, "mlp_ratio": 4.0,
                  "skip": False, "label_smoothing": 0.0, "gmod_dropout": 0.1, "smod": {"dropout": 0.2},
                  "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4}},
-    "sca": {"agents": 20, "iterations": 20, "init": "random"},
-    "abhc": {"steps": 200},
-    "fitness": {"folds": 5},
+    "sca": {"agents": 20, "iterations": 20, "init": "random", "moves": "all", "greedy": False},
+    "abhc": {"steps": 200, "moves": "all"},
+    "select": {"scores": "anova"},
+    "fitness": {"scheme": "folds", "folds": 5, "soft": 0.0},
     "hdlc": {"hidden": (1024, 512, 256, 128, 64),
              "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4, "patience": 0}},
 }  # fmt: skip

@@ -10,7 +10,7 @@ from cotray.config.base import Section
 
 
 class ScaConfig(Section):
-    """Sine-cosine algorithm, Eq. 14-15."""
+    """Sine-cosine algorithm, Eq. 14-15. Its rivals share the population, iterations and initialiser."""
 
     agents: int = Field(20, ge=2)
     """Population size."""
@@ -18,10 +18,17 @@ class ScaConfig(Section):
     """Iterations T."""
     a: float = Field(2.0, gt=0)
     """r1 falls linearly from a to 0."""
-    transfer: Literal["sigmoid", "vshaped"] = "sigmoid"
-    """How a position becomes a mask: S-shaped (paper) or V-shaped."""
-    init: Literal["random", "ranked"] = "ranked"
-    """`random` as in the paper; `ranked` seeds positions from univariate scores and a sparse density."""
+    transfer: Literal["sigmoid", "s1", "s2", "s3", "s4", "vshaped", "v1", "v2", "v3", "v4"] = "sigmoid"
+    """How a position becomes a mask: S-shaped (`sigmoid` is the paper's) or V-shaped (flips bits)."""
+    init: Literal["random", "sparse", "ranked"] = "ranked"
+    """Where agents start: `random` as in the paper; `sparse`: few features, at random; `ranked`: the best
+    features under a univariate score, as many as a filter would try."""
+    moves: Literal["few", "all"] = "few"
+    """Coordinates an agent moves in an iteration: `all`, as printed, or `few`."""
+    few: int = Field(4, ge=1)
+    """How many are few: half of them features taken by the agent or the best one, half others."""
+    greedy: bool = True
+    """An agent goes back if its move was worse; False = it moves on, as printed."""
     patience: int = Field(0, ge=0)
     """Stop after this many iterations without a better mask; 0 = never."""
 
@@ -30,9 +37,16 @@ class AbhcConfig(Section):
     """Adaptive beta-hill climbing, Eq. 16-17."""
 
     when: Literal["iteration", "end", "off"] = "iteration"
-    """Refine the best agent after each SCA iteration, once at the end, or never."""
-    steps: int = Field(8, ge=1)
+    """Refine after each SCA iteration, once at the end, or never."""
+    who: Literal["best", "agents"] = "best"
+    """Refine the best mask so far, or every agent's."""
+    steps: int = Field(11, ge=1)
     """Steps Tmax of each refinement."""
+    width: int = Field(1, ge=1)
+    """Neighbours tried at each step, the best of which counts: what can be scored in parallel."""
+    moves: Literal["few", "one", "all"] = "few"
+    """What a neighbour changes: `few`: one or two bits; `one`: one coordinate by N(t), as in the
+    original; `all`: every coordinate by N(t), as printed."""
     p: float = Field(2.0, gt=0)
     """P of Eq. 16: how the neighbourhood shrinks."""
     beta_min: float = Field(0.001, ge=0, le=1)
@@ -46,26 +60,64 @@ class AbhcConfig(Section):
 class FitnessConfig(Section):
     """What a mask is worth: w*error + (1-w)*|S|/D, smaller is better."""
 
-    engine: Literal["knn", "ridge"] = "knn"
-    """Classifier that gives the error."""
+    engine: Literal["knn", "knn-torch", "ridge", "logistic", "sklearn"] = "knn"
+    """Classifier that gives the error: `knn` (exact, incremental), `knn-torch` (the same on a GPU),
+    `ridge` (closed form), `logistic` (warm-started), `sklearn` (any scikit-learn estimator, slow)."""
+    estimator: str = "sklearn.svm.LinearSVC"
+    """Dotted name of the estimator of the `sklearn` engine."""
     k: int = Field(5, ge=1)
     """Neighbours of k-NN."""
     ridge: float = Field(1.0, gt=0)
-    """Penalty of the ridge classifier."""
+    """Penalty of the ridge and logistic classifiers."""
     weight: float = Field(0.99, gt=0, le=1)
     """w: error against size."""
+    metric: Literal["balanced", "plain"] = "balanced"
+    """`balanced`: 1 - mean recall of the classes; `plain`: share of samples called wrongly."""
+    soft: float = Field(0.5, ge=0, le=1)
+    """Part of the error that is the share given to wrong classes (votes, probabilities) instead of wrong
+    calls. A call is right or wrong; shares change smoothly, and a search that follows them overfits less.
+    0 = calls alone (paper)."""
+    scheme: Literal["auto", "folds", "holdout", "leave_out"] = "auto"
+    """How training samples judge masks. `folds`: every group-disjoint fold in turn; `holdout`: one held-
+    out part; `leave_out`: every group in turn (every sample, where there are no groups); `auto`:
+    `leave_out` for k-NN, else `folds`."""
     folds: int = Field(3, ge=2)
     """Group-disjoint inner folds of the training split."""
+    repeats: int = Field(1, ge=1)
+    """Ways of folding that a mask is judged by, each drawn anew; `leave_out` has only one."""
+    holdout: float = Field(0.25, gt=0, le=0.5)
+    """Held-out share of the scheme `holdout`."""
     max_cells: int | None = Field(2000, ge=10)
     """At most this many training cells take part, classes in proportion; None = all."""
+    cache_mb: float = Field(512, ge=0)
+    """Memory of each worker for the distances of masks seen before. Saves time, changes no result."""
 
 
 class SelectConfig(Section):
     """How the search is run."""
 
-    evaluator: Literal["ray", "serial"] = "ray"
-    """`ray`: chunks of agents as parallel Ray tasks; `serial`: in this process. Same result."""
-    chunks_per_cpu: int = Field(2, ge=1)
-    """Tasks per CPU and iteration."""
+    optimizer: Literal["sca", "ga", "pso", "random"] = "sca"
+    """`sca`: sine-cosine algorithm with adaptive beta-hill climbing; for comparison a genetic algorithm
+    (`ga`), a binary particle swarm (`pso`) and `random` search, under the same budget."""
+    budget: str | None = None
+    """Stop after this much: `620 evaluations` or `30 seconds`; None = when the iterations are done."""
+    scores: Literal["auto", "anova", "relief"] = "auto"
+    """Univariate score behind `ranked` and the proposals: `anova` F, `relief` (sees features that tell
+    only together), `auto`: both, each feature by its better rank."""
+    rule: Literal["best", "one_se", "consensus"] = "best"
+    """Which mask is reported: the fittest; the smallest within one standard error of it; or features that
+    searches on halves of the data agree on (`select.members`), if those are fitter."""
+    members: int = Field(0, ge=0)
+    """Searches on halves of the training groups, for stability figures and `rule=consensus`."""
+    islands: int = Field(1, ge=1)
+    """Populations that search side by side and pass on their best; each is as large as `sca.agents`."""
+    migrate: int = Field(5, ge=1)
+    """Iterations between migrations of islands."""
+    outer: float = Field(0.2, ge=0, lt=0.9)
+    """`cotray select` on a table: share of groups that the search never sees and that judge its mask; 0 =
+    none. A pipeline run uses its validation split."""
+    evaluator: Literal["ray", "tasks", "serial"] = "ray"
+    """Who scores: `ray`: long-lived actors, one per CPU; `tasks`: one Ray task per agent; `serial`: this
+    process. The masks found are the same, bit for bit."""
     max_features: int | None = Field(None, ge=1)
-    """Before the search, keep only this many features by univariate score; None = all."""
+    """Before the search, keep only this many features by score; None = all."""

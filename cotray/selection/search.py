@@ -1,11 +1,13 @@
-"""SCA with AbetaHC as one ask/tell search: it proposes masks, whoever evaluates tells it their fitness.
+"""Ask/tell searches over feature masks: what they share, and SCA with AbetaHC.
 
-The trajectory depends on the seed and the fitness values alone: not on who evaluates, in what order or
-on how many workers; and it goes on exactly from a saved state. P agents, D features.
+A search proposes masks; whoever evaluates tells it their fitness. The trajectory depends on the seed and
+the fitness values alone: not on who evaluates, in what order or on how many workers; and it goes on
+exactly from a saved state. P agents, D features.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +17,16 @@ from numpy.typing import NDArray
 
 from cotray.config import AbhcConfig, ScaConfig
 from cotray.selection.abhc import HillClimb
+from cotray.selection.moves import Prior
 from cotray.selection.sca import SineCosine
-from cotray.selection.transfer import Masks
+from cotray.selection.transfer import Masks, reflect
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SelectionResult:
-    """The best mask found."""
+    """The best mask found: the very one that was scored."""
 
     mask: Masks
     """(D,) bool."""
@@ -30,71 +35,68 @@ class SelectionResult:
     """One row per iteration: best_fitness, best_size, mean_fitness, evaluations."""
 
 
-class SelectionSearch:
+class Search(ABC):
     """``while not search.done: search.tell(evaluate(search.ask()))``."""
 
-    def __init__(
-        self,
-        dim: int,
-        sca: ScaConfig,
-        abhc: AbhcConfig,
-        *,
-        seed: int,
-        init_scores: NDArray[np.float64] | None = None,
-    ) -> None:
+    def __init__(self, dim: int, iterations: int, patience: int, seed: int) -> None:
+        self.dim, self.iterations, self.patience = dim, iterations, patience
         self.rng = np.random.default_rng(seed)
-        self.sca_cfg, self.abhc_cfg = sca, abhc
-        self.sca = SineCosine(dim, sca, self.rng, init_scores)
-        self.climb = HillClimb(abhc, self.rng)
         self.history: list[dict[str, float]] = []
         self.evaluations = 0
         self.mean_fitness = float("nan")
 
+    @abstractmethod
+    def ask(self) -> Masks:
+        """Masks to score, (P, D) bool, none empty; the next call must be tell."""
+
+    @abstractmethod
+    def tell(self, fitness: Values) -> None:
+        """Fitness of the masks last asked, in their order."""
+
+    @property
+    @abstractmethod
+    def best(self) -> tuple[Masks, float]:
+        """The best mask so far, and its fitness."""
+
+    @abstractmethod
+    def accept(self, mask_D: Masks, fitness: float) -> None:
+        """Take a scored mask from elsewhere (an island, a filter) as the best, if it is better."""
+
     @property
     def done(self) -> bool:
-        """Whether all iterations are done, or none was better for ``sca.patience`` of them.
+        """Whether all iterations are done, or none was better for ``patience`` of them."""
+        return self.ends([row["best_fitness"] for row in self.history])
 
-        A refinement at the end comes before either.
-        """
-        if self.abhc_cfg.when == "end":
-            return self.climb.done and self.climb.position_D.size > 0
-        return self._ends([row["best_fitness"] for row in self.history])
+    def ends(self, best: list[float]) -> bool:
+        """Whether the search ends after iterations with these best values."""
+        stalled = 0 < self.patience < len(best) and best[-1] >= best[-1 - self.patience]
+        return stalled or len(best) >= self.iterations
 
-    def ask(self) -> Masks:
-        """Masks to score, (P, D) for agents or (1, D) for a refinement; the next call must be tell."""
-        return self.climb.ask() if not self.climb.done else self.sca.ask()
-
-    def tell(self, fitness: NDArray[np.float64]) -> None:
-        """Fitness of the masks last asked, in their order."""
-        self.evaluations += len(fitness)
-        (self._tell_agents if self.climb.done else self._tell_climb)(fitness)
-        self._close_iteration()
-
-    def _tell_agents(self, fitness: NDArray[np.float64]) -> None:
-        self.sca.tell(fitness)
-        self.mean_fitness = float(np.mean(fitness))
-        if self._refines():
-            self.climb.start(self.sca.best_position_D, self.sca.best_mask_D, self.sca.best_fitness)
-
-    def _tell_climb(self, fitness: NDArray[np.float64]) -> None:
-        self.climb.tell(float(fitness[0]))
-        if self.climb.done:
-            self.sca.offer(self.climb.position_D, self.climb.mask_D, self.climb.fitness)
-
-    def _close_iteration(self) -> None:
-        if self.climb.done:
-            self.history.append(self._row())
+    def pace(self, share: float) -> None:
+        """Say which share of the budget is used, where the budget is not in iterations (seconds)."""
+        return  # only searches with a schedule care
 
     @property
     def result(self) -> SelectionResult:
         """The best so far."""
-        return SelectionResult(self.sca.best_mask_D.copy(), self.sca.best_fitness, list(self.history))
+        mask, fitness = self.best
+        return SelectionResult(mask.copy(), fitness, list(self.history))
+
+    def close_iteration(self) -> None:
+        """Write a line of history."""
+        mask, fitness = self.best
+        self.history.append(
+            {
+                "best_fitness": fitness,
+                "best_size": float(mask.sum()),
+                "mean_fitness": self.mean_fitness,
+                "evaluations": float(self.evaluations),
+            }
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly; nested dicts of numbers, text and arrays."""
         return {
-            "sca": self.sca.state_dict(),
-            "climb": self.climb.state_dict(),
             "rng": self.rng.bit_generator.state,
             "history": [dict(row) for row in self.history],
             "evaluations": self.evaluations,
@@ -103,27 +105,93 @@ class SelectionSearch:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state_dict`."""
-        self.sca.load_state_dict(state["sca"])
-        self.climb.load_state_dict(state["climb"])
         self.rng.bit_generator.state = state["rng"]
         self.history = [dict(row) for row in state["history"]]
         self.evaluations, self.mean_fitness = int(state["evaluations"]), float(state["mean_fitness"])
 
+
+class SelectionSearch(Search):
+    """Sine-cosine algorithm, refined by adaptive beta-hill climbing."""
+
+    def __init__(
+        self,
+        dim: int,
+        sca: ScaConfig,
+        abhc: AbhcConfig,
+        *,
+        seed: int,
+        init_scores: Values | None = None,
+    ) -> None:
+        super().__init__(dim, sca.iterations, sca.patience, seed)
+        self.abhc_cfg = abhc
+        prior = Prior(init_scores, dim)
+        self.sca = SineCosine(dim, sca, self.rng, init_scores, prior)
+        self.climb = HillClimb(abhc, self.rng, prior)
+
+    @property
+    def done(self) -> bool:
+        """As every search; a refinement at the end comes before."""
+        if self.abhc_cfg.when == "end":
+            return self.climb.done and self.climb.begun
+        return super().done
+
+    def ask(self) -> Masks:
+        """Masks of the agents, or of a refinement's neighbours."""
+        return self.climb.ask() if not self.climb.done else self.sca.ask()
+
+    def tell(self, fitness: Values) -> None:
+        """Fitness of the masks last asked, in their order."""
+        self.evaluations += len(fitness)
+        (self._tell_agents if self.climb.done else self._tell_climb)(fitness)
+        if self.climb.done:
+            self.close_iteration()
+
+    def _tell_agents(self, fitness: Values) -> None:
+        self.sca.tell(fitness)
+        self.mean_fitness = float(np.mean(fitness))
+        if not self._refines():
+            return
+        if self.abhc_cfg.who == "agents":
+            self.climb.start(self.sca.position_PD, self.sca.mask_PD, self.sca.fitness_P)
+        else:
+            best = self.sca.best_position_D[None], self.sca.best_mask_D[None]
+            self.climb.start(*best, np.array([self.sca.best_fitness]))
+
+    def _tell_climb(self, fitness: Values) -> None:
+        self.climb.tell(fitness)
+        if not self.climb.done:
+            return
+        if self.abhc_cfg.who == "agents":
+            self.sca.replace(self.climb.position_AD, self.climb.mask_AD, self.climb.fitness_A)
+        winner = int(np.argmin(self.climb.fitness_A))
+        self.sca.offer(
+            self.climb.position_AD[winner], self.climb.mask_AD[winner], float(self.climb.fitness_A[winner])
+        )
+
     def _refines(self) -> bool:
         if self.abhc_cfg.when != "end":
             return self.abhc_cfg.when == "iteration"
-        return self._ends([*(row["best_fitness"] for row in self.history), self.sca.best_fitness])
+        return self.ends([*(row["best_fitness"] for row in self.history), self.sca.best_fitness])
 
-    def _ends(self, best: list[float]) -> bool:
-        """Whether the search ends after iterations with these best values."""
-        wait = self.sca_cfg.patience
-        stalled = 0 < wait < len(best) and best[-1] >= best[-1 - wait]
-        return stalled or len(best) >= self.sca_cfg.iterations
+    @property
+    def best(self) -> tuple[Masks, float]:
+        """The best mask so far, and its fitness."""
+        return self.sca.best_mask_D, self.sca.best_fitness
 
-    def _row(self) -> dict[str, float]:
-        return {
-            "best_fitness": self.sca.best_fitness,
-            "best_size": float(self.sca.best_mask_D.sum()),
-            "mean_fitness": self.mean_fitness,
-            "evaluations": float(self.evaluations),
-        }
+    def accept(self, mask_D: Masks, fitness: float) -> None:
+        """Make a scored mask the destination, if it is better."""
+        self.sca.offer(reflect(self.sca.best_position_D, mask_D), mask_D, fitness)
+
+    def pace(self, share: float) -> None:
+        """The share of the budget that is used stands for t / T."""
+        self.sca.pace = share
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly."""
+        return super().state_dict() | {"sca": self.sca.state_dict(), "climb": self.climb.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        super().load_state_dict(state)
+        self.sca.load_state_dict(state["sca"])
+        self.climb.load_state_dict(state["climb"])

@@ -1,0 +1,162 @@
+"""A whole selection: prepare, search, choose. Whoever evaluates is brought along by hooks.
+
+N samples, D features, M members, P candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cotray.config import Config
+from cotray.selection.budget import parse_budget
+from cotray.selection.choose import consensus_candidates, halves, one_se
+from cotray.selection.drive import Evaluate, Memo, drive, make_search
+from cotray.selection.engines import make_fitness
+from cotray.selection.fitness import Fitness
+from cotray.selection.problem import Labels, make_problem
+from cotray.selection.scores import SCORES
+from cotray.selection.search import Search, SelectionResult, Values
+from cotray.selection.transfer import Masks
+
+FINALISTS = 200
+"""Fittest masks seen among which `one_se` chooses."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is selected from."""
+
+    feat_ND: NDArray[np.floating]
+    label_N: NDArray[np.generic]
+    """Class of each sample: numbers or text."""
+    group_N: NDArray[np.generic]
+    """Samples of one group (subject) are never on two sides of a fold."""
+
+    def rows(self, keep: NDArray[Any]) -> Table:
+        """The same table with some of its rows."""
+        return Table(self.feat_ND[keep], self.label_N[keep], self.group_N[keep])
+
+
+MemberJob = tuple[Table, Labels, Config, int]
+"""Table, rows that take part, settings, seed."""
+
+
+@contextmanager
+def here(fitness: Fitness) -> Iterator[Evaluate]:
+    """Evaluate in this process."""
+    yield fitness
+
+
+@dataclass
+class Hooks:
+    """Where a selection meets the world; the defaults do everything in this process, silently."""
+
+    evaluator: Callable[[Fitness], AbstractContextManager[Evaluate]] = here
+    """Context manager that gives whoever evaluates, made from an engine."""
+    run_all: Callable[[Sequence[MemberJob]], list[Masks]] = field(
+        default=lambda jobs: [member(*job) for job in jobs]
+    )
+    """Runs :func:`member` for each tuple of arguments; the jobs do not depend on one another."""
+    on_iteration: Callable[[Search, Memo], None] | None = None
+    on_scored: Callable[[Masks, Values], None] | None = None
+    """Told of every batch of masks that was evaluated, as soon as it was."""
+    recall: Callable[[Memo], None] | None = None
+    """Gives the memo what was scored before."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What came of it."""
+
+    mask_D: Masks
+    """The reported mask."""
+    fitness: float
+    """Its fitness: that of this very mask."""
+    result: SelectionResult
+    """Of the search itself."""
+    pool: NDArray[np.int64]
+    """Features that took part (`select.max_features`)."""
+    score_D: Values
+    """Univariate score of every feature."""
+    member_MD: Masks
+    """Masks of the searches on halves of the data; none if `select.members` is 0."""
+    scored: int
+    """Masks that were evaluated in this process' life; those known before are not counted."""
+
+
+def select_features(table: Table, config: Config, seed: int, hooks: Hooks | None = None) -> Selection:
+    """Search for a mask of the table's features. Raises ClassError, TooFewGroupsError, InvalidValueError.
+
+    The result depends on the table, the settings and the seed, not on the hooks.
+    """
+    hooks = hooks or Hooks()
+    budget = parse_budget(config.select.budget)
+    problem = make_problem(table.feat_ND, table.label_N, table.group_N, config.fitness, seed)
+    score_D = SCORES[config.select.scores](problem.feat_ND, problem.label_N)
+    pool = candidate_pool(score_D, config.select.max_features)
+    fitness = make_fitness(problem.only(pool), config.fitness)
+    with hooks.evaluator(fitness) as evaluate:
+        memo = Memo(evaluate, hooks.on_scored)
+        if hooks.recall:
+            hooks.recall(memo)
+        search = make_search(len(pool), config, budget, seed=seed, init_scores=score_D[pool])
+        told = hooks.on_iteration
+        result = drive(search, memo, budget, (lambda s: told(s, memo)) if told else None)
+        member_MD = run_members(table, config, seed, hooks)
+        mask, worth = choose(result, memo, fitness, member_MD[:, pool], score_D[pool], config)
+    return Selection(spread(mask, pool, len(score_D)), worth, result, pool, score_D, member_MD, memo.scored)
+
+
+def candidate_pool(score_D: Values, limit: int | None) -> NDArray[np.int64]:
+    """Indices of the features that take part, ascending."""
+    if limit is None or limit >= len(score_D):
+        return np.arange(len(score_D))
+    return np.sort(np.argsort(-score_D, kind="stable")[:limit])
+
+
+def spread(mask_S: Masks, pool: NDArray[np.int64], width: int) -> Masks:
+    """A mask of the pool as a mask of all features."""
+    mask_D = np.zeros(width, bool)
+    mask_D[pool[mask_S]] = True
+    return mask_D
+
+
+def run_members(table: Table, config: Config, seed: int, hooks: Hooks) -> Masks:
+    """Masks of `select.members` searches, each on half of the groups: (M, D)."""
+    if not config.select.members:
+        return np.zeros((0, table.feat_ND.shape[1]), bool)
+    alone = {"members": 0, "islands": 1, "rule": "best", "evaluator": "serial"}
+    small = config.model_copy(update={"select": config.select.model_copy(update=alone)})
+    _, code = np.unique(table.label_N, return_inverse=True)
+    rows = halves(code, table.group_N, config.select.members, seed)
+    seeds = np.random.SeedSequence(seed).generate_state(config.select.members)
+    return np.stack(
+        hooks.run_all([(table, kept, small, int(s)) for kept, s in zip(rows, seeds, strict=True)])
+    )
+
+
+def member(table: Table, rows: Labels, config: Config, seed: int) -> Masks:
+    """The mask that a search finds on some of the rows."""
+    return select_features(table.rows(rows), config, seed).mask_D
+
+
+def choose(
+    result: SelectionResult, memo: Memo, fitness: Fitness, member_MD: Masks, score_D: Values, config: Config
+) -> tuple[Masks, float]:
+    """The mask to report, by `select.rule`, and its fitness."""
+    if config.select.rule == "consensus" and len(member_MD):
+        mask_PD = np.concatenate([result.mask[None], consensus_candidates(member_MD, score_D)])
+        value_P = memo(mask_PD)
+        fittest = int(np.argmin(value_P))
+        return mask_PD[fittest], float(value_P[fittest])
+    if config.select.rule == "one_se":
+        mask_PD, value_P = memo.fittest(FINALISTS, len(score_D))
+        chosen = one_se(mask_PD, value_P, fitness.errors(mask_PD), len(fitness.label_N))
+        return mask_PD[chosen], float(value_P[chosen])
+    return result.mask, result.fitness
