@@ -6,8 +6,8 @@
     |-- ConfigError            a setting is wrong
     |   |-- UnknownKeyError        no such key; names the nearest valid one
     |   |-- UnknownNameError       no such preset, dataset, method ...; names the nearest
-    |   `-- InvalidValueError      the key exists, the value is not acceptable
-    |-- DataError              the images or tables given are not usable
+    |   `-- InvalidValueError      the key exists, the value is not acceptable; also a ValueError
+    |-- DataError              the images or tables given are not usable; also a ValueError
     |   |-- DatasetNotFoundError   nothing at the given root
     |   |-- EmptyDatasetError      a root without a usable image
     |   |-- ClassError             one class only, or a class without a mapping
@@ -15,6 +15,7 @@
     |   |-- DecodeError            one file cannot be read as an image (quarantined)
     |   |-- LabelFileError         a CSV lacks a column or names missing files
     |   |-- FeatureError           feature vectors are of the wrong width, or not finite
+    |   |   `-- NotNumbersError        a feature is not a number; also a TypeError
     |   `-- ManifestError          a table does not follow the manifest schema
     |-- RunError               the run folder or one of its stages is not usable
     |   |-- RunNotWritableError
@@ -27,6 +28,8 @@
     |   `-- BundleError            a bundle is incomplete or was altered
     |-- TrackingError          MLflow could not be reached or refused
     `-- ServeError             the HTTP service could not start
+
+Those that are also Python's own are what scikit-learn and its callers expect of bad data or parameters.
 """
 
 from __future__ import annotations
@@ -73,11 +76,11 @@ class UnknownNameError(ConfigError):
     """No such preset, dataset, method or stage."""
 
 
-class InvalidValueError(ConfigError):
+class InvalidValueError(ConfigError, ValueError):
     """The key exists, its value is not acceptable."""
 
 
-class DataError(CotrayError):
+class DataError(CotrayError, ValueError):
     """The images or tables given are not usable."""
 
 
@@ -107,6 +110,10 @@ class LabelFileError(DataError):
 
 class FeatureError(DataError):
     """Feature vectors are of the wrong width, missing, or not finite."""
+
+
+class NotNumbersError(FeatureError, TypeError):
+    """A column of features holds something that is no number."""
 
 
 class ManifestError(DataError):

@@ -71,19 +71,23 @@ def fold_samples(
     label_N: Labels, group_N: NDArray[np.generic], cfg: FitnessConfig, seed: int
 ) -> NDArray[np.int32]:
     """Folds of every repeat: (R, N)."""
-    scheme = cfg.scheme
-    if scheme == "auto":
-        scheme = "leave_out" if cfg.engine.startswith("knn") else "folds"
-    if scheme == "leave_out":  # every group is a fold: one way to do it, whatever the seed
+    folds = asked_folds(cfg)
+    if folds is None:  # every group is a fold: one way to do it, whatever the seed
         _, code = np.unique(group_N, return_inverse=True)
         return np.asarray(code, np.int32)[None]
-    folds = max(2, round(1 / cfg.holdout)) if scheme == "holdout" else cfg.folds
     seeds = np.random.SeedSequence(seed).generate_state(cfg.repeats)
     # The first repeat keeps the given seed: more repeats add to what one repeat saw.
     fold_RN = np.stack([inner_folds(label_N, group_N, folds, int(s)) for s in (seed, *seeds[1:])])
-    if scheme == "holdout":
+    if cfg.scheme == "holdout":
         fold_RN = np.where(fold_RN == 0, 0, TRAIN)
     return np.ascontiguousarray(fold_RN, np.int32)
+
+
+def asked_folds(cfg: FitnessConfig) -> int | None:
+    """Folds of each repeat that the settings ask for; None where every group is one (`leave_out`)."""
+    if cfg.scheme == "leave_out" or (cfg.scheme == "auto" and cfg.engine.startswith("knn")):
+        return None
+    return max(2, round(1 / cfg.holdout)) if cfg.scheme == "holdout" else cfg.folds
 
 
 def inner_folds(label_N: Labels, group_N: NDArray[np.generic], folds: int, seed: int) -> Labels:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cotray.config import Config
+from cotray.config import Config, FitnessConfig
+from cotray.errors import FeatureError
 from cotray.selection.budget import parse_budget
 from cotray.selection.choose import consensus_candidates, halves, one_se
 from cotray.selection.drive import Evaluate, Memo, drive, make_search
 from cotray.selection.engines import make_fitness
 from cotray.selection.fitness import Fitness
-from cotray.selection.problem import Labels, make_problem
+from cotray.selection.problem import Labels, Problem, make_problem
 from cotray.selection.scores import SCORES
 from cotray.selection.search import Search, SelectionResult, Values
 from cotray.selection.transfer import Masks
@@ -59,6 +60,8 @@ class Hooks:
 
     evaluator: Callable[[Fitness], AbstractContextManager[Evaluate]] = here
     """Context manager that gives whoever evaluates, made from an engine."""
+    engine: Callable[[Problem, FitnessConfig], Fitness] = make_fitness
+    """What makes the engine; the settings' own, but for classifiers that no setting can name."""
     run_all: Callable[[Sequence[MemberJob]], list[Masks]] = field(
         default=lambda jobs: [member(*job) for job in jobs]
     )
@@ -91,16 +94,18 @@ class Selection:
 
 
 def select_features(table: Table, config: Config, seed: int, hooks: Hooks | None = None) -> Selection:
-    """Search for a mask of the table's features. Raises ClassError, TooFewGroupsError, InvalidValueError.
+    """Search for a mask of the table's features.
 
-    The result depends on the table, the settings and the seed, not on the hooks.
+    The result depends on the table, the settings and the seed, not on the hooks (`engine` apart). Raises
+    ClassError, TooFewGroupsError, InvalidValueError, FeatureError (every feature is constant).
     """
     hooks = hooks or Hooks()
     budget = parse_budget(config.select.budget)
     problem = make_problem(table.feat_ND, table.label_N, table.group_N, config.fitness, seed)
     score_D = SCORES[config.select.scores](problem.feat_ND, problem.label_N)
-    pool = candidate_pool(score_D, config.select.max_features)
-    fitness = make_fitness(problem.only(pool), config.fitness)
+    varies_D = np.asarray(problem.feat_ND.any(axis=0))
+    pool = candidate_pool(score_D, config.select.max_features, varies_D)
+    fitness = hooks.engine(problem.only(pool), config.fitness)
     with hooks.evaluator(fitness) as evaluate:
         memo = Memo(evaluate, hooks.on_scored)
         if hooks.recall:
@@ -113,11 +118,14 @@ def select_features(table: Table, config: Config, seed: int, hooks: Hooks | None
     return Selection(spread(mask, pool, len(score_D)), worth, result, pool, score_D, member_MD, memo.scored)
 
 
-def candidate_pool(score_D: Values, limit: int | None) -> NDArray[np.int64]:
-    """Indices of the features that take part, ascending."""
-    if limit is None or limit >= len(score_D):
-        return np.arange(len(score_D))
-    return np.sort(np.argsort(-score_D, kind="stable")[:limit])
+def candidate_pool(score_D: Values, limit: int | None, varies_D: Masks) -> NDArray[np.int64]:
+    """Indices of the features that take part, ascending: the best, and none that is constant."""
+    if not varies_D.any():
+        raise FeatureError(
+            "Every feature is constant: nothing tells the classes apart.", cure="Give features that vary."
+        )
+    order = np.argsort(-score_D, kind="stable")
+    return np.sort(order[varies_D[order]][:limit])
 
 
 def spread(mask_S: Masks, pool: NDArray[np.int64], width: int) -> Masks:
