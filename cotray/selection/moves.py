@@ -36,7 +36,7 @@ class Prior:
         for _ in range(TRIES):  # nearly always one try is enough: few features are taken
             sum_F = rng.uniform(0, self._sum_D[-1], count)
             drawn = np.minimum(np.searchsorted(self._sum_D, sum_F, side="right"), len(taken_D) - 1)
-            found += [int(i) for i in drawn if not taken_D[i] and int(i) not in found]
+            found = list(dict.fromkeys([*found, *(int(i) for i in drawn if not taken_D[i])]))
             if len(found) >= count:
                 return np.array(found[:count], np.int64)
         return self._exactly(count, taken_D, rng)
