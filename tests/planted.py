@@ -64,7 +64,8 @@ def search_of(
 
 def cheap(masks_PD: Masks) -> Values:
     """A value with ties and no data: wrong features taken, and right ones missing."""
-    return np.asarray(masks_PD[:, 3:].mean(axis=1) + (~masks_PD[:, :3]).sum(axis=1))
+    wrong_P, right_P = masks_PD[:, 3:].sum(axis=1), masks_PD[:, :3].sum(axis=1)
+    return np.asarray(wrong_P / masks_PD.shape[1] + 3 - right_P)
 
 
 def run_out(search: Search) -> list[Masks]:
