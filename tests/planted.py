@@ -28,14 +28,15 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "printed": {"sca": PRINTED, "abhc": {"moves": "all"}},
     "printed, v-shaped": {"sca": PRINTED | {"transfer": "vshaped"}, "abhc": {"moves": "one"}},
     "at the end": {"abhc": {"when": "end", "beta_rule": "revert", "width": 2}},
-    "no refinement": {"sca": {"greedy": False, "transfer": "v3"}, "abhc": {"when": "off"}},
+    "no refinement": {"sca": {"transfer": "s1"}, "abhc": {"when": "off"}},
+    "v-shaped": {"sca": {"greedy": False, "transfer": "v3"}, "abhc": {"beta_min": 0.01}},
     "every agent": {"abhc": {"who": "agents", "width": 2, "beta_max": 0.3}},
     "every agent, printed": {"sca": PRINTED, "abhc": {"who": "agents", "moves": "all"}},
     "every agent, at the end": {
         "sca": {"init": "sparse", "few": 7},
         "abhc": {"who": "agents", "when": "end"},
     },
-    "wide": {"sca": {"few": 1, "transfer": "s4"}, "abhc": {"width": 5, "moves": "one", "beta_min": 0.01}},
+    "wide": {"sca": {"few": 1, "transfer": "s4"}, "abhc": {"width": 5, "moves": "one"}},
     "ga": {"select": {"optimizer": "ga"}},
     "pso": {"select": {"optimizer": "pso"}},
     "random": {"select": {"optimizer": "random"}},
@@ -47,9 +48,14 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def search_of(
-    kind: str, seed: int = 0, dim: int = 12, scores: bool = True, budget: Budget | None = None, **sca: Any
+    kind: str,
+    seed: int = 0,
+    dim: int = 12,
+    scores: Values | None = None,
+    budget: Budget | None = None,
+    **sca: Any,
 ) -> Search:
-    """A small search: 4 agents, 5 iterations, 3 steps of refinement; scores rise with the feature."""
+    """A small search: 4 agents, 5 iterations, 3 steps of refinement."""
     given = KINDS[kind]
     config = Config.model_validate(
         {
@@ -58,8 +64,7 @@ def search_of(
             "select": given.get("select", {}),
         }
     )
-    init = np.arange(float(dim)) if scores else None
-    return make_search(dim, config, budget or Budget(), seed=seed, init_scores=init)
+    return make_search(dim, config, budget or Budget(), seed=seed, init_scores=scores)
 
 
 def cheap(masks_PD: Masks) -> Values:

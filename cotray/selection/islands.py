@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cotray.selection.search import Search, Values
+from cotray.selection.search import Search, Values, finite_mean, scored
 from cotray.selection.transfer import Masks
 
 
@@ -39,8 +39,8 @@ class Islands(Search):
 
     def tell(self, fitness: Values) -> None:
         """Fitness of the masks last asked, in their order."""
-        self.evaluations += len(fitness)
-        self.mean_fitness = float(np.mean(fitness))
+        self.evaluations += scored(fitness)
+        self.mean_fitness = finite_mean(fitness)
         pieces = np.split(np.asarray(fitness), np.cumsum(self._asked)[:-1])
         for island, piece in zip(self.islands, pieces, strict=True):
             if len(piece):

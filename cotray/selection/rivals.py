@@ -12,7 +12,7 @@ import numpy as np
 
 from cotray.config import AbhcConfig, ScaConfig
 from cotray.selection.initial import INITIAL
-from cotray.selection.search import Search, SelectionSearch, Values
+from cotray.selection.search import Search, SelectionSearch, Values, finite_mean, scored
 from cotray.selection.transfer import Masks, repair
 
 
@@ -42,8 +42,8 @@ class PopulationSearch(Search):
 
     def tell(self, fitness: Values) -> None:
         """Fitness of the masks last asked, in their order."""
-        self.evaluations += len(fitness)
-        self.mean_fitness = float(np.mean(fitness))
+        self.evaluations += scored(fitness)
+        self.mean_fitness = finite_mean(fitness)
         self.learn(np.asarray(fitness, float))
         winner = int(np.argmin(fitness))
         self.accept(self.asked_PD[winner], float(fitness[winner]))

@@ -51,12 +51,12 @@ class Search(ABC):
 
     @abstractmethod
     def tell(self, fitness: Values) -> None:
-        """Fitness of the masks last asked, in their order."""
+        """Fitness of the masks last asked, in their order; infinity stands for a mask that was not scored."""
 
     @property
     @abstractmethod
     def best(self) -> tuple[Masks, float]:
-        """The best mask so far, and its fitness."""
+        """The best mask so far, and its fitness; a mask that was scored, once one was."""
 
     @abstractmethod
     def accept(self, mask_D: Masks, fitness: float) -> None:
@@ -110,6 +110,16 @@ class Search(ABC):
         self.evaluations, self.mean_fitness = int(state["evaluations"]), float(state["mean_fitness"])
 
 
+def scored(fitness: Values) -> int:
+    """How many of the masks told were scored."""
+    return int(np.count_nonzero(np.isfinite(fitness)))
+
+
+def finite_mean(fitness: Values) -> float:
+    """Mean over the masks that were scored; NaN if none was."""
+    return float(np.mean(fitness, where=np.isfinite(fitness))) if scored(fitness) else float("nan")
+
+
 class SelectionSearch(Search):
     """Sine-cosine algorithm, refined by adaptive beta-hill climbing."""
 
@@ -141,14 +151,14 @@ class SelectionSearch(Search):
 
     def tell(self, fitness: Values) -> None:
         """Fitness of the masks last asked, in their order."""
-        self.evaluations += len(fitness)
+        self.evaluations += scored(fitness)
         (self._tell_agents if self.climb.done else self._tell_climb)(fitness)
         if self.climb.done:
             self.close_iteration()
 
     def _tell_agents(self, fitness: Values) -> None:
         self.sca.tell(fitness)
-        self.mean_fitness = float(np.mean(fitness))
+        self.mean_fitness = finite_mean(fitness)
         if not self._refines():
             return
         if self.abhc_cfg.who == "agents":
@@ -175,7 +185,11 @@ class SelectionSearch(Search):
 
     @property
     def best(self) -> tuple[Masks, float]:
-        """The best mask so far, and its fitness."""
+        """The best mask so far, and its fitness; that of a refinement under way counts too."""
+        if not self.climb.done:
+            winner = int(np.argmin(self.climb.fitness_A))
+            if self.climb.fitness_A[winner] < self.sca.best_fitness:
+                return self.climb.mask_AD[winner], float(self.climb.fitness_A[winner])
         return self.sca.best_mask_D, self.sca.best_fitness
 
     def accept(self, mask_D: Masks, fitness: float) -> None:
