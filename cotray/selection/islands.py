@@ -40,12 +40,13 @@ class Islands(Search):
     def tell(self, fitness: Values) -> None:
         """Fitness of the masks last asked, in their order."""
         self.evaluations += scored(fitness)
-        self.mean_fitness = finite_mean(fitness)
         pieces = np.split(np.asarray(fitness), np.cumsum(self._asked)[:-1])
-        for island, piece in zip(self.islands, pieces, strict=True):
-            if len(piece):
-                island.tell(piece)
-        rounds = min(len(island.history) for island in self.islands if not island.done or self.done)
+        told = [(island, piece) for island, piece in zip(self.islands, pieces, strict=True) if len(piece)]
+        for island, piece in told:
+            island.tell(piece)
+        self.mean_fitness = finite_mean(np.array([island.mean_fitness for island, _ in told]))
+        # Islands may end at different times (patience); those that go on are all in the same iteration.
+        rounds = max(len(island.history) for island in self.islands)
         if rounds > len(self.history):
             if rounds % self.migrate == 0:
                 self._pass_on()

@@ -46,7 +46,7 @@ class PopulationSearch(Search):
         self.mean_fitness = finite_mean(fitness)
         self.learn(np.asarray(fitness, float))
         winner = int(np.argmin(fitness))
-        self.accept(self.asked_PD[winner], float(fitness[winner]))
+        self._remember(self.asked_PD[winner], float(fitness[winner]))
         self.close_iteration()
 
     def learn(self, fitness_P: Values) -> None:
@@ -59,7 +59,10 @@ class PopulationSearch(Search):
         return self.best_mask_D, self.best_fitness
 
     def accept(self, mask_D: Masks, fitness: float) -> None:
-        """Take a scored mask as the best, if it is better."""
+        """Take a scored mask from elsewhere as the best, if it is better."""
+        self._remember(mask_D, fitness)
+
+    def _remember(self, mask_D: Masks, fitness: float) -> None:
         if fitness < self.best_fitness:
             self.best_mask_D, self.best_fitness = mask_D.copy(), fitness
 
@@ -93,7 +96,7 @@ class GeneticSearch(PopulationSearch):
 
     def learn(self, fitness_P: Values) -> None:
         """Of parents and children the fitter half stays."""
-        if not np.isfinite(self.fitness_P).all():  # the first generation has no parents
+        if not np.isfinite(self.fitness_P).any():  # the first generation has no parents
             super().learn(fitness_P)
             return
         mask_PD, fitness = (
@@ -102,6 +105,14 @@ class GeneticSearch(PopulationSearch):
         )
         fittest = np.argsort(fitness, kind="stable")[: self.agents]
         self.mask_PD, self.fitness_P = mask_PD[fittest], fitness[fittest]
+
+    def accept(self, mask_D: Masks, fitness: float) -> None:
+        """A mask from elsewhere also takes the place of the worst individual: parents are drawn from them."""
+        super().accept(mask_D, fitness)
+        worst, known_P = int(np.argmax(self.fitness_P)), (self.mask_PD == mask_D).all(axis=1)
+        if fitness < self.fitness_P[worst] and not known_P.any():
+            self.mask_PD, self.fitness_P = self.mask_PD.copy(), self.fitness_P.copy()
+            self.mask_PD[worst], self.fitness_P[worst] = mask_D, fitness
 
 
 class SwarmSearch(PopulationSearch):
