@@ -26,7 +26,7 @@ from cotray.selection.transfer import Masks
 Ints = NDArray[np.int32]
 LARGE = 48
 """Features from which one matrix product is faster than adding them two by two."""
-CLOSE = 4
+CLOSE = 6
 """Changes that are made on the way, without keeping the new distances."""
 
 
@@ -37,6 +37,7 @@ class _Anchor:
     mask_D: Masks
     distance_QT: Ints
     near_RQK: Ints
+    used: int = 0
 
 
 class KnnFitness(Fitness):
@@ -115,6 +116,7 @@ class KnnFitness(Fitness):
     def _forget(self) -> None:
         queries, rows = len(self.query_Q), len(self.label_T)
         self._anchors: list[_Anchor] = []
+        self._seen_AD, self._stale, self._clock = np.zeros((0, len(self.query_DQ)), bool), True, 0
         self._most = min(64, int(self.cfg.cache_mb * 2**20 // (4 * queries * rows)))
         self._unknown_RQK = np.full((len(self.fold_RQ), queries, self.cfg.k), -1, np.int32)
         one_1T = np.zeros((1, rows), np.int32)
@@ -125,22 +127,32 @@ class KnnFitness(Fitness):
         """The kept mask that differs least, or none at all if starting from nothing takes fewer changes."""
         if not self._anchors:
             return self._nothing
-        away_A = np.count_nonzero(np.stack([anchor.mask_D for anchor in self._anchors]) ^ mask_D, axis=1)
+        self._seen_AD = np.stack([a.mask_D for a in self._anchors]) if self._stale else self._seen_AD
+        self._stale = False
+        away_A = np.count_nonzero(self._seen_AD ^ mask_D, axis=1)
         closest = int(np.argmin(away_A))
         if away_A[closest] >= np.count_nonzero(mask_D):
             return self._nothing
-        self._anchors.append(self._anchors.pop(closest))  # the last is the latest used
-        return self._anchors[-1]
+        self._clock += 1
+        self._anchors[closest].used = self._clock
+        return self._anchors[closest]
 
     def _place(self, source: _Anchor) -> _Anchor:
         """Room for new distances: new, or that of the anchor that was unused for longest."""
         if len(self._anchors) < self._most:
             shape = (len(self.query_Q), len(self.label_T))
             return _Anchor(source.mask_D, np.empty(shape, np.int32), self._unknown_RQK.copy())
-        return self._anchors.pop(0)
+        self._stale = True
+        return self._anchors.pop(min(range(self._most), key=lambda a: self._anchors[a].used))
 
     def _keep(self, anchor: _Anchor) -> None:
-        self._anchors = [*self._anchors, anchor][-self._most :] if self._most else []
+        if not self._most:
+            return
+        while len(self._anchors) >= self._most:
+            self._place(anchor)
+        self._clock, self._stale = self._clock + 1, True
+        anchor.used = self._clock
+        self._anchors.append(anchor)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -151,7 +163,12 @@ class KnnFitness(Fitness):
 
 
 def resolution(feat_ND: NDArray[np.float32]) -> int:
-    """Steps per standard deviation, such that no squared distance exceeds 32 bits."""
-    span = np.ptp(feat_ND.astype(np.float64), axis=0)
-    # Rounding moves each end of a span by half a step at most; the rest is room for that.
-    return max(1, int(np.sqrt((kernel.FAR - 2.0**24) / max(1.0, (span**2).sum()))))
+    """Steps per standard deviation, as many as leave every squared distance within 32 bits."""
+    span_D = np.ptp(feat_ND.astype(np.float64), axis=0)
+    # Rounding moves each end of a span by half a step: (s * span + 1)^2 summed must stay below the limit.
+    square, twice, ones = (span_D**2).sum(), 2 * span_D.sum(), float(len(span_D))
+    limit = float(kernel.FAR) - 1.0
+    if not square:
+        return 1
+    steps = (-twice + np.sqrt(twice**2 + 4 * square * max(0.0, limit - ones))) / (2 * square)
+    return max(1, int(steps))

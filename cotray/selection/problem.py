@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cotray.config import FitnessConfig
 from cotray.errors import ClassError, TooFewGroupsError
@@ -102,7 +102,10 @@ def inner_folds(label_N: Labels, group_N: NDArray[np.generic], folds: int, seed:
             f"The training split has {per_class} groups per class; feature selection needs two of each.",
             cure="Give more subjects, or a smaller split.test_fraction and split.val_fraction.",
         )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    # Without real groups the plain splitter does the same a hundred times faster.
+    alone = len(np.unique(group_N)) == len(group_N)
+    kind = StratifiedKFold if alone else StratifiedGroupKFold
+    splitter = kind(folds, shuffle=True, random_state=seed % 2**32)
     fold_N = np.zeros(len(label_N), np.int64)
     for fold, (_, out) in enumerate(splitter.split(label_N[:, None], label_N, group_N)):
         fold_N[out] = fold

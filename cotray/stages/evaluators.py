@@ -1,7 +1,7 @@
 """Who evaluates masks: long-lived Ray actors, one Ray task per agent, or this process.
 
-The data lies in Ray's object store once per node and is read there without a copy. Which one evaluates
-decides nothing but speed: a mask is worth the same everywhere. P masks, D features.
+The data lies in Ray's object store once per node and is read there without a copy. Who evaluates decides
+nothing but speed: a mask is worth the same everywhere. P masks, D features.
 """
 
 from __future__ import annotations
@@ -12,38 +12,74 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayActorError, RayError
 
+from cotray.errors import TrainingError
 from cotray.selection.drive import Evaluate
 from cotray.selection.fitness import Fitness
 from cotray.selection.search import Values
 from cotray.selection.select import MemberJob, here, member
 from cotray.selection.transfer import Masks
-from cotray.stages.cluster import cpus
+from cotray.stages.cluster import connect, cpus
+
+MOST_DEATHS = 20
+"""Workers lost in a row, without one answer between, after which the evaluation gives up."""
+
+
+class ActorPool:
+    """Long-lived actors; each holds the engine, and the distances of the masks it has seen.
+
+    An actor whose process or node died is replaced, on another node if need be, and what it was asked is
+    asked again: scoring has no side effects.
+    """
+
+    def __init__(self, fitness: Fitness, workers: int, cpu: float) -> None:
+        self.shared = ray.put(fitness)
+        # Ray's own restarts would have to keep the engine's reference; a new actor is simpler.
+        self.kind = ray.remote(Scorer).options(num_cpus=cpu, scheduling_strategy="SPREAD")
+        self.actors = [self.kind.remote(self.shared) for _ in range(workers)]
+        self.replaced = 0
+
+    def __call__(self, mask_PD: Masks) -> Values:
+        """Fitness of each mask: (P,). The same actor gets the same place in the batch: it knows the agent."""
+        pieces = np.array_split(mask_PD, min(len(self.actors), len(mask_PD)))
+        asked = {slot: self.actors[slot].score.remote(piece) for slot, piece in enumerate(pieces)}
+        answers: dict[int, Values] = {}
+        deaths = 0
+        while len(answers) < len(pieces):
+            for slot in [slot for slot in asked if slot not in answers]:
+                try:
+                    answers[slot] = ray.get(asked[slot])
+                    deaths = 0
+                except RayActorError as error:
+                    deaths += 1
+                    self._replace(slot, deaths, error)
+                    asked[slot] = self.actors[slot].score.remote(pieces[slot])
+        return np.concatenate([answers[slot] for slot in range(len(pieces))])
+
+    def _replace(self, slot: int, deaths: int, error: RayError) -> None:
+        if deaths > MOST_DEATHS:
+            raise TrainingError(
+                f"{deaths} workers that score masks died one after the other: {str(error).splitlines()[0]}",
+                cure="Look at Ray's logs; if memory ran out, lower fitness.cache_mb or fitness.max_cells.",
+            ) from error
+        self.actors[slot] = self.kind.remote(self.shared)
+        self.replaced += 1
+
+    def close(self) -> None:
+        """Let the workers go."""
+        for actor in self.actors:
+            ray.kill(actor)
 
 
 @contextmanager
 def actors(fitness: Fitness, workers: int | None = None, cpu: float = 1.0) -> Iterator[Evaluate]:
-    """Long-lived actors, one per CPU of the cluster; each keeps the distances of masks it has seen.
-
-    An actor whose process or node dies is started again, elsewhere if need be, and what it was asked is
-    asked again: scoring has no side effects.
-    """
-    shared = ray.put(fitness)
-    options = {"num_cpus": cpu, "max_restarts": -1, "max_task_retries": -1}
-    # Wrapped, because Ray warns of arguments in its store that a restart may miss; this frame holds it.
-    scorer = ray.remote(Scorer).options(**options)
-    pool = [scorer.remote([shared]) for _ in range(workers or cpus())]
-
-    def evaluate(mask_PD: Masks) -> Values:
-        pieces = [piece for piece in np.array_split(mask_PD, min(len(pool), len(mask_PD))) if len(piece)]
-        asked = [actor.score.remote(piece) for actor, piece in zip(pool, pieces, strict=False)]
-        return np.concatenate(ray.get(asked))
-
+    """Long-lived actors, one per CPU of the cluster by default."""
+    pool = ActorPool(fitness, workers or cpus(), cpu)
     try:
-        yield evaluate
+        yield pool
     finally:
-        for actor in pool:
-            ray.kill(actor)
+        pool.close()
 
 
 @contextmanager
@@ -58,6 +94,14 @@ def tasks(fitness: Fitness, cpu: float = 1.0) -> Iterator[Evaluate]:
     yield evaluate
 
 
+@contextmanager
+def ray_backend(fitness: Fitness) -> Iterator[Evaluate]:
+    """The entry point ``cotray.evaluators: ray``: starts Ray here, or joins the one that is there."""
+    connect()
+    with actors(fitness) as evaluate:
+        yield evaluate
+
+
 EVALUATORS: dict[str, Callable[[Fitness], AbstractContextManager[Evaluate]]] = {
     "ray": actors,
     "tasks": tasks,
@@ -68,19 +112,20 @@ EVALUATORS: dict[str, Callable[[Fitness], AbstractContextManager[Evaluate]]] = {
 
 def run_members(jobs: Sequence[MemberJob], cpu: float = 1.0) -> list[Masks]:
     """Searches on halves of the data, each a Ray task that evaluates for itself."""
-    shared: dict[int, Any] = {}
+    held: dict[int, Any] = {}
     refs = []
     for table, rows, config, seed in jobs:
-        held = shared.setdefault(id(table), ray.put(table))
-        refs.append(_member.options(num_cpus=cpu).remote(held, rows, config, seed))
+        if id(table) not in held:
+            held[id(table)] = ray.put(table)
+        refs.append(_member.options(num_cpus=cpu).remote(held[id(table)], rows, config, seed))
     return list(ray.get(refs))
 
 
 class Scorer:
-    """Holds an engine, and with it the distances of masks seen."""
+    """Holds an engine in a Ray actor."""
 
-    def __init__(self, shared: list[Any]) -> None:
-        self.fitness: Fitness = ray.get(shared[0])
+    def __init__(self, fitness: Fitness) -> None:
+        self.fitness = fitness
 
     def score(self, mask_PD: Masks) -> Values:
         """Fitness of masks: (P,)."""
