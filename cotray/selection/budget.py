@@ -48,14 +48,16 @@ def parse_budget(text: str | None) -> Budget:
 def fit_schedule(budget: Budget, sca: ScaConfig, abhc: AbhcConfig, optimizer: str, islands: int) -> ScaConfig:
     """Settings whose iterations just use up a budget of evaluations, so that r1 falls to 0 with it.
 
-    With a budget of seconds the share of time passed takes the place of t / T (`Search.pace`).
+    The last iteration may be cut short; but what a refinement at the end needs is left for it. With a
+    budget of seconds the share of time passed takes the place of t / T (`Search.pace`).
     """
     if budget.seconds is not None:
         return sca.model_copy(update={"iterations": 10**9})
     if budget.evaluations is None:
         return sca
     each, once = cost(sca, abhc, optimizer)
-    iterations = math.ceil(max(1, budget.evaluations / islands - once) / each)
+    whole = (budget.evaluations / islands - once) / each
+    iterations = max(1, math.floor(whole) if once else math.ceil(whole))
     return sca.model_copy(update={"iterations": iterations})
 
 
