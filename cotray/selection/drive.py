@@ -73,13 +73,18 @@ def drive(
 ) -> SelectionResult:
     """Ask, evaluate, tell until the search is done or the budget used; never more evaluations than that.
 
-    A batch that would exceed the budget is cut, and its rest is told as infinitely bad.
+    A batch that would exceed the budget is cut, and its rest is told as infinitely bad. The first batch is
+    evaluated however few seconds there are: what is reported was scored.
     """
     budget = budget or Budget()
-    begun, seen = time.perf_counter(), len(search.history)
-    while not search.done and budget.used(search.evaluations, time.perf_counter() - begun) < 1:
+    begun, seen, asked = time.perf_counter(), len(search.history), search.evaluations > 0
+    while not search.done:
+        used = budget.used(search.evaluations, time.perf_counter() - begun)
+        if used >= 1 and asked:
+            break
+        asked = True
         if budget.seconds is not None:
-            search.pace(budget.used(search.evaluations, time.perf_counter() - begun))
+            search.pace(used)
         mask_PD = search.ask()
         value_P = np.full(len(mask_PD), np.inf)
         left = len(mask_PD) if budget.evaluations is None else budget.evaluations - search.evaluations
@@ -91,6 +96,8 @@ def drive(
                 on_iteration(search)
     if not search.history or search.history[-1]["evaluations"] != search.evaluations:
         search.close_iteration()  # the budget ended within an iteration
+        if on_iteration:
+            on_iteration(search)
     return search.result
 
 

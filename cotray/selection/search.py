@@ -22,6 +22,8 @@ from cotray.selection.sca import SineCosine
 from cotray.selection.transfer import Masks, reflect
 
 Values = NDArray[np.float64]
+LATE = 0.9
+"""Share of a budget of seconds from which on a refinement at the end begins."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ class SelectionSearch(Search):
     def _refines(self) -> bool:
         if self.abhc_cfg.when != "end":
             return self.abhc_cfg.when == "iteration"
-        return self.ends([*(row["best_fitness"] for row in self.history), self.sca.best_fitness])
+        late = self.sca.pace is not None and self.sca.pace >= LATE
+        return late or self.ends([*(row["best_fitness"] for row in self.history), self.sca.best_fitness])
 
     @property
     def best(self) -> tuple[Masks, float]:
