@@ -43,7 +43,9 @@ class Problem:
         return int(self.feat_ND.shape[1])
 
     def only(self, pool: NDArray[np.int64]) -> Problem:
-        """The same problem with some of the features."""
+        """The same problem with some of the features, ascending."""
+        if len(pool) == self.width:
+            return self
         return Problem(np.ascontiguousarray(self.feat_ND[:, pool]), self.label_N, self.fold_RN)
 
 
@@ -104,10 +106,10 @@ def inner_folds(label_N: Labels, group_N: NDArray[np.generic], folds: int, seed:
         )
     # Without real groups the plain splitter does the same a hundred times faster.
     alone = len(np.unique(group_N)) == len(group_N)
-    kind = StratifiedKFold if alone else StratifiedGroupKFold
+    kind, known = (StratifiedKFold, None) if alone else (StratifiedGroupKFold, group_N)
     splitter = kind(folds, shuffle=True, random_state=seed % 2**32)
     fold_N = np.zeros(len(label_N), np.int64)
-    for fold, (_, out) in enumerate(splitter.split(label_N[:, None], label_N, group_N)):
+    for fold, (_, out) in enumerate(splitter.split(label_N[:, None], label_N, known)):
         fold_N[out] = fold
     return fold_N
 
