@@ -132,7 +132,8 @@ def _floats(column_N: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _refuse_infinite(feat_ND: NDArray[np.floating], names: Names) -> None:
-    bad_D = np.count_nonzero(~(np.abs(feat_ND) < LARGE), axis=0)  # NaN is not below anything
+    limit = min(LARGE, float(np.finfo(feat_ND.dtype).max))
+    bad_D = np.count_nonzero(~(np.abs(feat_ND) <= limit), axis=0)  # NaN is not below anything
     if bad_D.any():
         raise FeatureError(
             f"NaN, infinity or numbers beyond {LARGE:g} in {listed(names[bad_D > 0], bad_D[bad_D > 0])}.",
