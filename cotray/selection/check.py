@@ -128,7 +128,7 @@ def as_numbers(array_ND: NDArray[Any], names: Names) -> NDArray[np.floating]:
 def _floats(column_N: NDArray[Any]) -> NDArray[np.float64]:
     if column_N.dtype.kind in "mM":
         raise TypeError("dates and times are no numbers")
-    return np.where(pd.isna(column_N), np.nan, column_N).astype(np.float64)
+    return np.where(pd.isna(column_N), np.nan, column_N.astype(object)).astype(np.float64)
 
 
 def _refuse_infinite(feat_ND: NDArray[np.floating], names: Names) -> None:

@@ -78,8 +78,8 @@ def test_a_frame_is_its_array_and_its_names(kind: str) -> None:
     assert checked.names.tolist() == NAMES
 
 
-def test_lists_and_objects_that_hold_numbers_are_taken() -> None:
-    for given_ND in (feat().tolist(), feat().astype(object)):
+def test_lists_text_and_objects_that_hold_numbers_are_taken() -> None:
+    for given_ND in (feat().tolist(), feat().astype(object), feat().astype(str)):
         np.testing.assert_array_equal(check_table(given_ND, LABEL).table.feat_ND, feat())
 
 
