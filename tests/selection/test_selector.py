@@ -28,7 +28,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from cotray.config import Config
 from cotray.errors import CotrayError, TooFewGroupsError
 from cotray.selection import SineCosineSelector
-from cotray.selection.selector import SETTINGS
+from cotray.selection.selector import SETTINGS, find_backend
 
 Array = NDArray[Any]
 N, D, GOOD = 120, 30, (3, 8, 21)
@@ -324,6 +324,9 @@ def private_ray() -> Iterator[None]:
 
 
 def test_ray_finds_what_this_process_finds(private_ray: None) -> None:
+    from cotray.stages.evaluators import ray_backend
+
+    assert find_backend("ray") is ray_backend
     here, there = fitted(), fitted(backend="ray")
     np.testing.assert_array_equal(here.support_, there.support_)
     assert here.history_ == there.history_
