@@ -1,4 +1,4 @@
-"""Univariate scores of features. N samples, D features, M neighbours."""
+"""Univariate scores of features. N samples, D features, Q samples asked, B of a block."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 MOST = 1e12
 """F of a feature that is constant within each class: finite, and above all others."""
 RELIEF_SAMPLES, RELIEF_NEIGHBOURS = 500, 10
+BLOCK = 4096
+"""Samples that are in double precision at a time."""
 
 Scores = NDArray[np.float64]
 
@@ -39,9 +41,7 @@ def relief(feat_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> Scores:
     the frequency of their class.
     """
     asked = np.unique(np.linspace(0, len(feat_ND) - 1, min(len(feat_ND), RELIEF_SAMPLES)).astype(int))
-    square_N = (feat_ND**2).sum(axis=1)
-    away = square_N[asked, None] + square_N[None] - 2 * feat_ND[asked] @ feat_ND.T
-    away[np.arange(len(asked)), asked] = np.inf
+    away = _distances(feat_ND, asked)
     share = np.bincount(label_N) / len(label_N)
     score_D = np.zeros(feat_ND.shape[1])
     for c in np.unique(label_N):
@@ -54,6 +54,19 @@ def relief(feat_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> Scores:
                 own = label_N[sample]
                 score_D += -gap_D if c == own else gap_D * share[c] / max(1e-12, 1 - share[own])
     return np.asarray(score_D / len(asked))
+
+
+def _distances(feat_ND: NDArray[np.float32], asked_Q: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Squared distances of the samples asked to all: (Q, N).
+
+    In double precision and rounded: which of equally far samples comes first must not depend on how a
+    machine adds up.
+    """
+    own_QD = feat_ND[asked_Q].astype(np.float64)
+    own_Q1 = (own_QD**2).sum(axis=1)[:, None]
+    blocks = (feat_ND[at : at + BLOCK].astype(np.float64) for at in range(0, len(feat_ND), BLOCK))
+    away = [own_Q1 + (other_BD**2).sum(axis=1) - 2 * own_QD @ other_BD.T for other_BD in blocks]
+    return np.round(np.concatenate(away, axis=1), 6)
 
 
 def both(feat_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> Scores:
