@@ -28,6 +28,8 @@ class Fitness(ABC):
     def __init__(self, problem: Problem, cfg: FitnessConfig) -> None:
         self.cfg, self.classes, self.width = cfg, problem.classes, problem.width
         self.label_N = problem.label_N
+        self.answers_given = int(np.count_nonzero(problem.fold_RN[0] >= 0))
+        """Samples that a repeat asks."""
 
     @abstractmethod
     def errors(self, mask_PD: Masks) -> Values:

@@ -165,6 +165,6 @@ def choose(
         return mask_PD[fittest], float(value_P[fittest])
     if config.select.rule == "one_se":
         mask_PD, value_P = memo.fittest(FINALISTS, len(score_D))
-        chosen = one_se(mask_PD, value_P, fitness.errors(mask_PD), len(fitness.label_N))
+        chosen = one_se(mask_PD, value_P, fitness.errors(mask_PD), fitness.answers_given)
         return mask_PD[chosen], float(value_P[chosen])
     return result.mask, result.fitness
