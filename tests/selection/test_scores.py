@@ -63,7 +63,7 @@ def relief_by_hand(feat: Features, label: Labels, asked: list[int], k: int) -> S
     share = {c: float((label == c).mean()) for c in set(label.tolist())}
     weight = np.zeros(feat.shape[1])
     for i in asked:
-        away = [float(((samples[i] - samples[j]) ** 2).sum()) for j in range(len(samples))]
+        away = ((samples - samples[i]) ** 2).sum(axis=1).tolist()
         for c, prior in share.items():
             others = (j for j in range(len(samples)) if label[j] == c and j != i)
             of = sorted(others, key=away.__getitem__)[:k]
