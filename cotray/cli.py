@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from cotray.cli_select import select
 from cotray.config import Config, load_config
-from cotray.errors import ConfigError, CotrayError
+from cotray.errors import CotrayError
+from cotray.options import (
+    BundleAt,
+    ConfigFile,
+    Preset,
+    RunFolder,
+    Sets,
+    TrackingUri,
+    Verbose,
+    build_config,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from cotray.runs import Run
@@ -43,24 +55,6 @@ config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(config_app, name="config")
 
-Preset = Annotated[str | None, typer.Option(help="tiny (minutes on 2 cores), small (a workstation), paper.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, e.g. backbone.layers=4. Repeatable.")
-]
-RunFolder = Annotated[
-    str | None, typer.Option("--run", help="Run folder or URI. Default: runs/<dataset>-<preset>.")
-]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show the logs of Ray's workers.")]
-BundleAt = Annotated[
-    str,
-    typer.Option("--bundle", help="Bundle folder, run folder, or MLflow model URI (models:/NAME@champion)."),
-]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option("--tracking-uri", help="MLflow server or database. Default: sqlite beside the run."),
-]
-
 
 @app.command()
 def run(
@@ -84,41 +78,6 @@ def run(
     """
     settings = build_config(config, preset, sets, dataset, root, tracking_uri)
     execute(settings, run_folder, force=force, until=until, verbose=verbose)
-
-
-def build_config(
-    file: Path | None,
-    preset: str | None,
-    sets: list[str] | None,
-    dataset: str | None = None,
-    root: str | None = None,
-    tracking_uri: str | None = None,
-) -> Config:
-    """Config from file, preset, overrides and the named options, the latter winning."""
-    from cotray.config import merge, validate
-
-    loaded = load_config(preset, _read(file), sets or ())
-    over: dict[str, dict[str, str]] = {"dataset": {}, "tracking": {}}
-    if dataset:
-        over["dataset"]["name"] = dataset
-    if root:
-        from cotray.storage import absolute
-
-        over["dataset"]["root"] = absolute(root)
-    if tracking_uri:
-        over["tracking"]["uri"] = tracking_uri
-    return validate(merge(loaded.model_dump(mode="json"), over))
-
-
-def _read(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"Cannot read the config file: {error}", where=file, cure="Check --config."
-        ) from None
 
 
 def execute(
@@ -209,7 +168,9 @@ def ingest(
 
 
 for _name, _summary in STAGE_SUMMARIES.items():
-    if _name != "ingest":
+    if _name == "select":
+        app.command(rich_help_panel="Stages")(select)
+    elif _name != "ingest":
         _stage_command(_name, _summary)
 
 
@@ -306,7 +267,7 @@ def config_show(
         for key, text, default in describe():
             typer.echo(f"{key} (default {default})\n    {text}")
         return
-    typer.echo(to_yaml(load_config(preset, _read(config), sets or ())), nl=False)
+    typer.echo(to_yaml(load_config(preset, read_text(config), sets or ())), nl=False)
 
 
 def main(argv: list[str] | None = None) -> None:

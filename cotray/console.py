@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cotray.predictor import Answer
 
 out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 140)
+SHOWN = 20
+"""Selected features that are named on the screen."""
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -83,6 +85,55 @@ def print_summary(place: str, records: Mapping[str, StageRecord], seconds: float
     out.print(f"time       {clock(seconds)}   more: cotray status {place}", soft_wrap=True)
 
 
+def print_selection(place: str, run: Run, records: Mapping[str, StageRecord], seconds: float) -> None:
+    """What a selection from a table came to and where to look."""
+    record = records["select"]
+    found = [
+        row for row in run.stage("select").read_parquet("features.parquet").to_pylist() if row["selected"]
+    ]
+    steady = any(row["frequency"] == row["frequency"] for row in found)
+    out.print()
+    chosen = _table("feature", "score", *(("in halves",) if steady else ()))
+    for row in sorted(found, key=lambda row: (-row["frequency"] if steady else 0.0, -row["score"]))[:SHOWN]:
+        often = (f"{row['frequency']:.0%}",) if steady else ()
+        chosen.add_row(escape(row["feature"]), f"{row['score']:.4g}", *often)
+    out.print(chosen)
+    if len(found) > SHOWN:
+        out.print(f"... and {len(found) - SHOWN} more, in selected.txt")
+    counts, metrics = record.result.counts, record.result.metrics
+    out.print(
+        f"selected   {counts['selected']} of {counts['features']} features, "
+        f"fitness {metrics['fitness']:.4f}, {counts['evaluations']} evaluations "
+        f"in {clock(metrics['search_seconds'])}"
+    )
+    for note in record.result.notes:
+        out.print(escape(note), soft_wrap=True)
+    if "compare" in records:
+        print_comparison(run.stage("compare").read_json("compare.json"))
+    where = escape(place)
+    out.print(f"results    {where}/select: selected.txt, mask.npy, features.parquet, *.png", soft_wrap=True)
+    if "compare" in records:
+        out.print(f"compared   {where}/compare: compare.json, convergence.png", soft_wrap=True)
+    out.print(f"time       {clock(seconds)}   more: cotray status {where}", soft_wrap=True)
+
+
+def print_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Optimizers side by side."""
+    table = _table("optimizer", "fitness", "features", "outer error", "evaluations", "seconds")
+    for row in rows:
+        outer = f"{row['outer_error']:.3f}" if "outer_error" in row else ""
+        worth = f"{row['fitness']:.4f}", str(row["features"]), outer
+        table.add_row(row["optimizer"], *worth, str(row["evaluations"]), f"{row['seconds']:.1f}")
+    out.print(table)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
 def print_status(run: Run) -> None:
     """Stages of a run: done or not, seconds, counts, MLflow ids, places."""
     from cotray.cli import STAGE_SUMMARIES
@@ -90,14 +141,14 @@ def print_status(run: Run) -> None:
     table = Table(title=escape(run.folder.uri), title_justify="left", box=None, header_style="dim")
     for heading in ("stage", "state", "time", "finished", "what", "where"):
         table.add_column(heading, overflow="fold")
-    for name in STAGE_SUMMARIES:
+    for name in run.note().get("stages", STAGE_SUMMARIES):
         record = run.record(name)
         if record is None:
             begun = run.stage(name).exists("started.json")
             table.add_row(name, "[yellow]begun[/yellow]" if begun else "[dim]not yet[/dim]", "", "", "", "")
             continue
         known = {**record.result.counts, **record.result.metrics}
-        what = ", ".join(f"{k} {round(known[k], 3)}" for k in TOLD[name] if k in known)
+        what = ", ".join(f"{k} {round(known[k], 3)}" for k in TOLD.get(name, TOLD["select"]) if k in known)
         found = record.result.artifacts
         where = f"{name}/{next((found[key] for key in PLACES if key in found), '')}"
         finished = record.finished.replace("T", " ").removesuffix("Z")

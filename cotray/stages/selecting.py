@@ -1,30 +1,46 @@
 """What every door to feature selection shares: evaluators, the log of scores, progress, artifacts, figures.
 
 A killed search is replayed from its seed: masks scored before are answered from the log, so nothing is
-evaluated twice and the outcome is that of an unbroken run. N samples, D features, P masks.
+evaluated twice and the outcome is that of an unbroken run. N samples, D features, P masks, M members.
 """
 
 from __future__ import annotations
 
+import io
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from cotray.config import Config
+from cotray.evaluation.selection_figures import History, convergence_figure, stability_figure
 from cotray.runs import StageResult
 from cotray.selection.budget import Budget, parse_budget
 from cotray.selection.choose import frequency, jaccard, stability
 from cotray.selection.drive import Memo
 from cotray.selection.judge import Judgement, judge
 from cotray.selection.search import Search
-from cotray.selection.select import Hooks, Selection, Table, select_features
+from cotray.selection.select import Hooks, MemberJob, Selection, Table, select_features
+from cotray.selection.transfer import Masks
 from cotray.stages.base import StageRun
-from cotray.stages.evaluators import EVALUATORS, run_members
+from cotray.stages.cluster import cpus
+from cotray.stages.evaluators import EVALUATORS, actors, run_members
 from cotray.stages.score_log import ScoreLog
 from cotray.stages.weights import array_bytes
+from cotray.storage import Folder
+
+RunAll = Callable[[Sequence[MemberJob]], list[Masks]]
+SECONDS, MEMBERS = "seconds.json", "members.npy"
+HALF = 0.5
+"""CPUs of an actor and of a member, where both are there at once, and only one of them works."""
+EVERY_S = 1.0
+"""How often the clock is written."""
+ALL_STEPS, STEP_S = 200, 0.25
+"""Iterations that are all tracked; later ones no more often than this, for each costs milliseconds."""
 
 
 def select_table(
@@ -33,21 +49,80 @@ def select_table(
     """Select features of ``inside``, judge them on ``outside``, write everything into the stage's folder."""
     log, progress = ScoreLog(at.folder), Progress(config, at)
     if len(log):
-        at.say(f"continuing: {len(log)} masks were scored before")
+        timed = "; its budget of seconds begins anew" if progress.budget.seconds is not None else ""
+        at.say(f"continuing: {len(log)} masks were scored before{timed}")
+    selection = select_features(inside, config, seed, make_hooks(config, log, progress, at))
+    log.flush()
+    progress.end(len(selection.result.history))
+    verdict = None
+    if outside is not None and len(outside.label_N):
+        verdict = judge(selection.mask_D, selection.score_D, inside, outside, config.fitness, seed)
+    return finish(selection, verdict, names, progress, at)
+
+
+def make_hooks(config: Config, log: ScoreLog, progress: Progress, at: StageRun) -> Hooks:
+    """Who evaluates, where scores are kept and who is told."""
+
+    def recall(memo: Memo) -> None:
+        log.recall(memo)
+        progress.start()
+
     hooks = Hooks(
         evaluator=EVALUATORS[config.select.evaluator],
         on_iteration=progress.iteration,
         on_scored=log.append,
-        recall=log.recall,
+        recall=recall,
     )
-    if config.select.evaluator != "serial":
-        hooks.run_all = run_members
-    selection = select_features(inside, config, seed, hooks)
-    log.flush()
-    verdict = None
-    if outside is not None and len(outside.label_N):
-        verdict = judge(selection.mask_D, selection.score_D, inside, outside, config.fitness, seed)
-    return finish(selection, verdict, names, at)
+    if config.select.evaluator == "serial":
+        hooks.run_all = kept_members(hooks.run_all, 1, at)
+        return hooks
+    if config.select.evaluator == "ray" and config.select.members:
+        # The actors of the search stay until the members are done: with a whole CPU each, they would keep
+        # the members waiting for ever.
+        hooks.evaluator = partial(actors, cpu=HALF)
+    hooks.run_all = kept_members(partial(run_members, cpu=HALF), cpus(), at)
+    return hooks
+
+
+def kept_members(run_all: RunAll, at_once: int, at: StageRun) -> RunAll:
+    """The same, but masks of members that are done are on disk: a killed selection does the others only."""
+
+    def run(jobs: Sequence[MemberJob]) -> list[Masks]:
+        known = at.folder.exists(MEMBERS)
+        done = list(np.load(io.BytesIO(at.folder.read_bytes(MEMBERS)))) if known else []
+        at.say(f"{len(jobs)} searches on halves of the data")
+        while len(done) < len(jobs):
+            done += run_all(jobs[len(done) : len(done) + at_once])
+            at.folder.write_bytes(MEMBERS, array_bytes(np.stack(done)))
+            at.voice.progress("halves", len(done), len(jobs))
+        return done
+
+    return run
+
+
+class Clock:
+    """Seconds that a search took until the end of each iteration, in all lives of the process together."""
+
+    def __init__(self, folder: Folder, replayed: bool) -> None:
+        known = replayed and folder.exists(SECONDS)
+        self.folder = folder
+        self.seconds: list[float] = folder.read_json(SECONDS) if known else []
+        self.known = len(self.seconds)
+        self.begun = self.written = time.perf_counter()
+
+    def mark(self, step: int) -> None:
+        """The iteration ``step``, counted from 1, is over; one known from an earlier life took no time."""
+        if step <= len(self.seconds):
+            return
+        before = self.seconds[self.known - 1] if self.known else 0.0
+        self.seconds.append(before + time.perf_counter() - self.begun)
+        if time.perf_counter() - self.written > EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Keep what is known."""
+        self.folder.write_json(SECONDS, [round(seconds, 4) for seconds in self.seconds])
+        self.written = time.perf_counter()
 
 
 class Progress:
@@ -55,20 +130,45 @@ class Progress:
 
     def __init__(self, config: Config, at: StageRun) -> None:
         self.at, self.budget = at, parse_budget(config.select.budget)
-        self.begun = time.perf_counter()
+        self.optimizer = config.select.optimizer
+        # With a budget of seconds the time itself steers the search: what comes is no replay.
+        self.clock = Clock(at.folder, replayed=self.budget.seconds is None)
+        self.begun, self._tracked = time.perf_counter(), 0.0
+        self._waiting: tuple[int, dict[str, float]] | None = None
+
+    def start(self) -> None:
+        """The table is prepared; now the search begins."""
+        self.begun = self.clock.begun = time.perf_counter()
 
     def iteration(self, search: Search, memo: Memo) -> None:
         """One iteration is over."""
-        row, seconds = search.history[-1], time.perf_counter() - self.begun
+        row, seconds, step = search.history[-1], time.perf_counter() - self.begun, len(search.history)
         rate = memo.scored / max(seconds, 1e-9)
-        step = len(search.history)
-        told = {f"select_{key}": float(value) for key, value in row.items()}
-        self.at.tracker.metrics(told | {"select_evaluations_per_second": rate}, step=step)
+        self.clock.mark(step)
+        if step > self.clock.known:
+            told = {f"select_{key}": float(value) for key, value in row.items()}
+            self._track(step, told | {"select_evaluations_per_second": rate})
         done, total = share(self.budget, search, seconds)
         shown = (
             f"fitness {row['best_fitness']:.4f}  features {int(row['best_size'])}  {rate:.0f} evaluations/s"
         )
         self.at.voice.progress("select", done, total, shown)
+
+    def _track(self, step: int, told: dict[str, float]) -> None:
+        self._waiting = (step, told)
+        if step <= ALL_STEPS or time.perf_counter() - self._tracked > STEP_S:
+            self._send()
+
+    def _send(self) -> None:
+        if self._waiting:
+            self.at.tracker.metrics(self._waiting[1], step=self._waiting[0])
+            self._waiting, self._tracked = None, time.perf_counter()
+
+    def end(self, steps: int) -> None:
+        """The search is over after so many iterations, the last of which may have been cut by the budget."""
+        self._send()
+        self.clock.mark(steps)
+        self.clock.write()
 
 
 def share(budget: Budget, search: Search, seconds: float) -> tuple[int, int]:
@@ -81,13 +181,41 @@ def share(budget: Budget, search: Search, seconds: float) -> tuple[int, int]:
 
 
 def finish(
-    selection: Selection, verdict: Judgement | None, names: NDArray[np.str_], at: StageRun
+    selection: Selection,
+    verdict: Judgement | None,
+    names: NDArray[np.str_],
+    progress: Progress,
+    at: StageRun,
 ) -> StageResult:
-    """Write mask, table of features and history; tell counts, figures and the gap."""
+    """Write masks, tables and pictures; tell counts, figures and the gap."""
     history = [{k: float(v) for k, v in row.items()} for row in selection.result.history]
-    at.folder.write_bytes("mask.npy", array_bytes(selection.mask_D))
     at.folder.write_json("history.json", history)
+    at.folder.write_bytes("mask.npy", array_bytes(selection.mask_D))
+    at.folder.write_bytes("selected.txt", "".join(f"{name}\n" for name in names[selection.mask_D]).encode())
     at.folder.write_parquet("features.parquet", feature_table(selection, names))
+    files = {
+        "mask": "mask.npy",
+        "selected": "selected.txt",
+        "features": "features.parquet",
+        "history": "history.json",
+    }
+    metrics, notes = figures(selection, verdict)
+    metrics["search_seconds"] = progress.clock.seconds[-1]
+    files |= pictures(selection, names, {progress.optimizer: timed(history, progress.clock.seconds)}, at)
+    for path in files.values():
+        at.tracker.artifact(path, at.folder.read_bytes(path))
+    counts = {
+        "features": len(selection.mask_D),
+        "candidates": len(selection.pool),
+        "selected": int(selection.mask_D.sum()),
+        "evaluations": int(history[-1]["evaluations"]),
+        "scored": selection.scored,
+    }
+    return StageResult(counts, metrics, files, notes)
+
+
+def figures(selection: Selection, verdict: Judgement | None) -> tuple[dict[str, float], list[str]]:
+    """What the selection is worth, as figures and in sentences."""
     metrics, notes = {"fitness": float(selection.fitness)}, []
     if verdict is not None:
         metrics |= {name: float(value) for name, value in asdict(verdict).items()} | {"gap": verdict.gap}
@@ -98,15 +226,24 @@ def finish(
             f"stability over {len(selection.member_MD)} halves of the data: "
             f"Jaccard {metrics['jaccard']:.2f}, Nogueira {metrics['stability']:.2f}"
         )
-    counts = {
-        "features": len(selection.mask_D),
-        "candidates": len(selection.pool),
-        "selected": int(selection.mask_D.sum()),
-        "evaluations": int(history[-1]["evaluations"]),
-        "scored": selection.scored,
-    }
-    files = {"mask": "mask.npy", "history": "history.json", "features": "features.parquet"}
-    return StageResult(counts, metrics, files, notes)
+    return metrics, notes
+
+
+def pictures(
+    selection: Selection, names: NDArray[np.str_], histories: Mapping[str, History], at: StageRun
+) -> dict[str, str]:
+    """Draw how the search went and how steady it is; returns name -> path."""
+    drawn = {"convergence": convergence_figure(histories)}
+    if len(selection.member_MD) > 1:
+        drawn["stability"] = stability_figure(names, selection.member_MD, selection.mask_D)
+    for name, png in drawn.items():
+        at.folder.write_bytes(f"{name}.png", png)
+    return {name: f"{name}.png" for name in drawn}
+
+
+def timed(history: History, seconds: Sequence[float]) -> History:
+    """History with the time at which each row was reached."""
+    return [{**row, "seconds": at} for row, at in zip(history, seconds, strict=True)]
 
 
 def feature_table(selection: Selection, names: NDArray[np.str_]) -> pa.Table:
