@@ -33,7 +33,8 @@ EXACT = 52
 NOTHING = -2
 """A fold of no sample: nothing is left out."""
 AT_ONCE = 16
-"""Parts that are fitted together."""
+AT_ONCE_BYTES = 256 * 2**20
+"""Parts that are fitted together, and most memory for their sums."""
 
 
 class Part(NamedTuple):
@@ -129,9 +130,10 @@ class LinearFitness(Fitness):
     # -- sums over training rows: kept where they fit into `cache_mb` and are worth it ------------------
 
     def chunks(self, size: int) -> Iterator[slice]:
-        """Parts to be fitted together to ``size`` features, within `cache_mb` and AT_ONCE."""
+        """Parts to be fitted together to ``size`` features."""
+        # Not by `cache_mb`: the shape of a product decides how it is rounded.
         each = 8 * size * min(size, len(self.label_N))
-        most = int(np.clip(self.cfg.cache_mb * 2**20 // max(1, each), 1, AT_ONCE))
+        most = int(np.clip(AT_ONCE_BYTES // max(1, each), 1, AT_ONCE))
         yield from (slice(b, b + most) for b in range(0, len(self.parts), most))
 
     def rest(self, mask_D: NDArray[np.bool_], feat_SN: Values, among: slice) -> list[Rest]:

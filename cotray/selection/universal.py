@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import all_estimators
 from threadpoolctl import threadpool_limits
@@ -102,8 +102,8 @@ def named(name: str) -> Any:
         kind = getattr(import_module(module), attribute)
     except (ImportError, AttributeError):
         raise UnknownNameError(f"There is no '{name}'.", where=WHERE, cure=suggestion(name)) from None
-    if not inspect.isclass(kind):
-        raise InvalidValueError(f"'{name}' is not a class.", where=WHERE, cure=suggestion(name))
+    if not inspect.isclass(kind) or not issubclass(kind, BaseEstimator):
+        raise InvalidValueError(f"'{name}' is not a classifier.", where=WHERE, cure=suggestion(name))
     try:
         return kind()
     except TypeError as error:
