@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from cotray.config import AbhcConfig, ScaConfig
+from cotray.config import AbhcConfig, ScaConfig, SelectConfig
 from cotray.errors import InvalidValueError
 
 PATTERN = re.compile(
@@ -59,6 +59,12 @@ def fit_schedule(budget: Budget, sca: ScaConfig, abhc: AbhcConfig, optimizer: st
     whole = (budget.evaluations / islands - once) / each
     iterations = max(1, math.floor(whole) if once else math.ceil(whole))
     return sca.model_copy(update={"iterations": iterations})
+
+
+def schedule(select: SelectConfig, sca: ScaConfig, abhc: AbhcConfig) -> str:
+    """The budget that a search without one uses if nothing ends it early: ``620 evaluations``."""
+    each, once = cost(sca, abhc, select.optimizer)
+    return f"{(each * sca.iterations + once) * select.islands} evaluations"
 
 
 def cost(sca: ScaConfig, abhc: AbhcConfig, optimizer: str) -> tuple[int, int]:

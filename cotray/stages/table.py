@@ -25,7 +25,7 @@ from cotray.errors import NotNumbersError, RunMismatchError, UnknownNameError, n
 from cotray.evaluation.selection_figures import convergence_figure
 from cotray.learning import derive_seed
 from cotray.runs import Run, StageRecord, StageResult, environment, fingerprint
-from cotray.selection.budget import parse_budget
+from cotray.selection.budget import parse_budget, schedule
 from cotray.selection.check import check_features, check_groups, check_table, check_target
 from cotray.selection.outer import set_aside
 from cotray.selection.rivals import SEARCHES
@@ -110,7 +110,8 @@ def find_rivals(request: TableRequest) -> list[str]:
 def rival(config: Config, optimizer: str) -> Config:
     """The same settings with another optimizer; halves are searched only where the rule asks for them."""
     members = config.select.members if config.select.rule == "consensus" else 0
-    changed = {"optimizer": optimizer, "members": members}
+    budget = config.select.budget or schedule(config.select, config.sca, config.abhc)
+    changed = {"optimizer": optimizer, "members": members, "budget": budget}
     return config.model_copy(update={"select": config.select.model_copy(update=changed)})
 
 
