@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from judging import SCHEMES, WIDTH, error, settings, some_masks, toy
+from threadpoolctl import threadpool_limits
 
 from cotray.config import FitnessConfig
 from cotray.errors import UnknownNameError
@@ -145,6 +146,18 @@ def test_memory_saves_time_and_changes_nothing(name: str, cache_mb: float) -> No
     masks = some_masks(30)
     small, large = (engine(name, cache_mb=mb, **SCHEMES["repeats"]) for mb in (cache_mb, 512))
     np.testing.assert_array_equal(small(masks), large(masks))
+
+
+@pytest.mark.parametrize("name", ["ridge", "logistic"])
+def test_threads_decide_nothing(name: str) -> None:
+    """Products large enough for a library to share them out among threads, and then to round otherwise."""
+    cfg = settings(name)
+    fitness = make_fitness(toy(cfg, cells=600, width=300), cfg)
+    masks = some_masks(3, 300, share=0.7)
+    with threadpool_limits(1):
+        alone = fitness(masks)
+    with threadpool_limits(2):
+        np.testing.assert_array_equal(fitness(masks), alone)
 
 
 @EVERY
