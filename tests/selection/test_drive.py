@@ -194,7 +194,7 @@ def test_nothing_is_evaluated_twice_not_even_within_a_batch() -> None:
     ledger = Ledger()
     memo = Memo(ledger)
     a, b, c = np.eye(3, 11, dtype=bool)
-    np.testing.assert_array_equal(memo(np.stack([b, a, b, b, a])), cheap(np.stack([b, a, b, b, a])))
+    np.testing.assert_array_equal(memo(np.stack([b, a, a, b])), cheap(np.stack([b, a, a, b])))
     assert ledger.masks == [b.tobytes(), a.tobytes()], "each once, in the order of the batch"
     np.testing.assert_array_equal(memo(np.stack([a, c, c])), cheap(np.stack([a, c, c])))
     assert ledger.masks[2:] == [c.tobytes()]

@@ -132,6 +132,23 @@ def test_goes_on_exactly_from_any_saved_state(
 
 
 @EVERY_KIND
+def test_goes_on_exactly_from_every_saved_state(kind: str) -> None:
+    """Everything that a search remembers is in its state."""
+    whole = search_of(kind, 1, iterations=8)
+    states, masks = [whole.state_dict()], []
+    while not whole.done:
+        masks.append(whole.ask().copy())
+        whole.tell(cheap(masks[-1]))
+        states.append(whole.state_dict())
+    for cut, state in enumerate(states[::3]):
+        resumed = search_of(kind, 2, iterations=8)
+        resumed.load_state_dict(state)
+        for expected, got in zip(masks[3 * cut :], run_out(resumed), strict=True):
+            np.testing.assert_array_equal(got, expected)
+        assert_same_end(resumed, whole)
+
+
+@EVERY_KIND
 def test_a_finished_search_stays_finished(kind: str) -> None:
     whole, resumed = search_of(kind), search_of(kind, seed=1)
     run_out(whole)
