@@ -48,7 +48,7 @@ class KnnFitness(Fitness):
         fold_RN = problem.fold_RN
         asked_N = np.asarray((fold_RN >= 0).any(axis=0))
         # With a single hold-out some rows are only asked and the others only learned from: a smaller table.
-        once = len(fold_RN) == 1 and not asked_N.all()
+        once = len(fold_RN) == 1 and not asked_N.all() and len(np.unique(fold_RN[:, asked_N])) == 1
         self.query_Q = np.flatnonzero(asked_N)
         train = np.flatnonzero(~asked_N) if once else np.arange(len(asked_N))
         self.resolution = resolution(problem.feat_ND)

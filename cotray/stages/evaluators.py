@@ -6,6 +6,7 @@ nothing but speed: a mask is worth the same everywhere. P masks, D features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayError
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cotray.errors import TrainingError
 from cotray.selection.drive import Evaluate
@@ -36,7 +39,8 @@ class ActorPool:
     def __init__(self, fitness: Fitness, workers: int, cpu: float) -> None:
         self.shared = ray.put(fitness)
         # Ray's own restarts would have to keep the engine's reference; a new actor is simpler.
-        self.kind = ray.remote(Scorer).options(num_cpus=cpu, scheduling_strategy="SPREAD")
+        options = {"num_cpus": cpu, "num_gpus": gpus(fitness, workers), "scheduling_strategy": placement()}
+        self.kind = ray.remote(Scorer).options(**options)
         self.actors = [self.kind.remote(self.shared) for _ in range(workers)]
         self.replaced = 0
 
@@ -70,6 +74,21 @@ class ActorPool:
         """Let the workers go."""
         for actor in self.actors:
             ray.kill(actor)
+
+
+def gpus(fitness: Fitness, workers: int) -> float:
+    """GPUs of a worker: an equal share of all there are, for the engine that uses them; else none."""
+    if getattr(fitness, "cfg", None) is None or fitness.cfg.engine != "knn-torch":
+        return 0
+    share = float(ray.cluster_resources().get("GPU", 0)) / workers
+    return min(1.0, math.floor(100 * share) / 100)
+
+
+def placement() -> Any:
+    """All over the cluster; but where this process is part of a placement group (a trial of Ray Tune), in
+    what the group reserved: there is where CPUs are kept free for its workers."""
+    group = get_current_placement_group()
+    return "SPREAD" if group is None else PlacementGroupSchedulingStrategy(group)
 
 
 @contextmanager

@@ -178,3 +178,12 @@ def test_far_outliers_are_still_told_apart_exactly() -> None:
     problem = toy(cfg)
     problem.feat_ND[::17] *= 40
     assert_by_hand(KnnFitness(problem, cfg), problem, some_masks(3))
+
+
+def test_folds_that_are_asked_learn_from_one_another_too() -> None:
+    """One repeat with rows that are never asked: the asked folds still learn from each other."""
+    cfg = settings("knn", k=3)
+    given = toy(cfg)
+    fold_1N = np.random.default_rng(0).integers(-1, 3, len(given.label_N)).astype(np.int32)[None]
+    problem = Problem(given.feat_ND, given.label_N, fold_1N)
+    assert_by_hand(KnnFitness(problem, cfg), problem, some_masks(4))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -99,7 +98,7 @@ def test_workers_that_die_again_and_again_end_with_an_error(
     deadly = Deadly(engine(load_config()), tmp_path / "died", always=True)
     with (
         evaluators.actors(deadly, workers=1) as evaluate,
-        pytest.raises(TrainingError, match="died one after the other.*cache_mb"),
+        pytest.raises(TrainingError, match=r"died one after the other.*cache_mb"),
     ):
         evaluate(masks())
 
@@ -157,7 +156,6 @@ def test_a_lost_node_is_survived(tmp_path: Path) -> None:
     script = tmp_path / "lost.py"
     script.write_text(LOST_NODE.format(here=str(Path(__file__).parent)))
     path = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
-    begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(script)],
         env=os.environ | {"PYTHONPATH": path},
@@ -166,5 +164,5 @@ def test_a_lost_node_is_survived(tmp_path: Path) -> None:
         timeout=240,
         check=False,
     )
-    assert done.returncode == 0, f"{time.monotonic() - begun:.0f} s\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     assert "SURVIVED" in done.stdout
