@@ -38,9 +38,7 @@ SECONDS, MEMBERS = "seconds.json", "members.npy"
 HALF = 0.5
 """CPUs of an actor and of a member, where both are there at once, and only one of them works."""
 EVERY_S = 1.0
-"""How often the clock is written."""
-ALL_STEPS, STEP_S = 200, 0.25
-"""Iterations that are all tracked; later ones no more often than this, for each costs milliseconds."""
+"""How often the clock is written and iterations are tracked: each time costs milliseconds."""
 
 
 def select_table(
@@ -51,16 +49,16 @@ def select_table(
     if len(log):
         timed = "; its budget of seconds begins anew" if progress.budget.seconds is not None else ""
         at.say(f"continuing: {len(log)} masks were scored before{timed}")
-    selection = select_features(inside, config, seed, make_hooks(config, log, progress, at))
+    selection = select_features(inside, config, seed, make_hooks(config, log, progress))
     log.flush()
-    progress.end(len(selection.result.history))
+    progress.end(selection.result.history)
     verdict = None
     if outside is not None and len(outside.label_N):
         verdict = judge(selection.mask_D, selection.score_D, inside, outside, config.fitness, seed)
     return finish(selection, verdict, names, progress, at)
 
 
-def make_hooks(config: Config, log: ScoreLog, progress: Progress, at: StageRun) -> Hooks:
+def make_hooks(config: Config, log: ScoreLog, progress: Progress) -> Hooks:
     """Who evaluates, where scores are kept and who is told."""
 
     def recall(memo: Memo) -> None:
@@ -74,20 +72,23 @@ def make_hooks(config: Config, log: ScoreLog, progress: Progress, at: StageRun) 
         recall=recall,
     )
     if config.select.evaluator == "serial":
-        hooks.run_all = kept_members(hooks.run_all, 1, at)
+        hooks.run_all = kept_members(hooks.run_all, 1, progress)
         return hooks
     if config.select.evaluator == "ray" and config.select.members:
         # The actors of the search stay until the members are done: with a whole CPU each, they would keep
         # the members waiting for ever.
         hooks.evaluator = partial(actors, cpu=HALF)
-    hooks.run_all = kept_members(partial(run_members, cpu=HALF), cpus(), at)
+    hooks.run_all = kept_members(partial(run_members, cpu=HALF), cpus(), progress)
     return hooks
 
 
-def kept_members(run_all: RunAll, at_once: int, at: StageRun) -> RunAll:
+def kept_members(run_all: RunAll, at_once: int, progress: Progress) -> RunAll:
     """The same, but masks of members that are done are on disk: a killed selection does the others only."""
 
+    at = progress.at
+
     def run(jobs: Sequence[MemberJob]) -> list[Masks]:
+        progress.pause()
         known = at.folder.exists(MEMBERS)
         done = list(np.load(io.BytesIO(at.folder.read_bytes(MEMBERS)))) if known else []
         at.say(f"{len(jobs)} searches on halves of the data")
@@ -108,21 +109,23 @@ class Clock:
         self.folder = folder
         self.seconds: list[float] = folder.read_json(SECONDS) if known else []
         self.known = len(self.seconds)
-        self.begun = self.written = time.perf_counter()
+        self.begun = time.perf_counter()
+        self.stopped: float | None = None
 
     def mark(self, step: int) -> None:
         """The iteration ``step``, counted from 1, is over; one known from an earlier life took no time."""
         if step <= len(self.seconds):
             return
         before = self.seconds[self.known - 1] if self.known else 0.0
-        self.seconds.append(before + time.perf_counter() - self.begun)
-        if time.perf_counter() - self.written > EVERY_S:
-            self.write()
+        self.seconds.append(before + (self.stopped or time.perf_counter()) - self.begun)
+
+    def stop(self) -> None:
+        """The search is over; what comes after it takes no time of it."""
+        self.stopped = self.stopped or time.perf_counter()
 
     def write(self) -> None:
         """Keep what is known."""
         self.folder.write_json(SECONDS, [round(seconds, 4) for seconds in self.seconds])
-        self.written = time.perf_counter()
 
 
 class Progress:
@@ -133,8 +136,9 @@ class Progress:
         self.optimizer = config.select.optimizer
         # With a budget of seconds the time itself steers the search: what comes is no replay.
         self.clock = Clock(at.folder, replayed=self.budget.seconds is None)
-        self.begun, self._tracked = time.perf_counter(), 0.0
-        self._waiting: tuple[int, dict[str, float]] | None = None
+        self.begun = self._kept = time.perf_counter()
+        self._rows: list[tuple[int, float, dict[str, float]]] = []
+        self._told = self.clock.known
 
     def start(self) -> None:
         """The table is prepared; now the search begins."""
@@ -145,30 +149,38 @@ class Progress:
         row, seconds, step = search.history[-1], time.perf_counter() - self.begun, len(search.history)
         rate = memo.scored / max(seconds, 1e-9)
         self.clock.mark(step)
-        if step > self.clock.known:
-            told = {f"select_{key}": float(value) for key, value in row.items()}
-            self._track(step, told | {"select_evaluations_per_second": rate})
+        self._tell(step, row, {"select_evaluations_per_second": rate})
+        if time.perf_counter() - self._kept > EVERY_S:
+            self._keep()
         done, total = share(self.budget, search, seconds)
         shown = (
             f"fitness {row['best_fitness']:.4f}  features {int(row['best_size'])}  {rate:.0f} evaluations/s"
         )
         self.at.voice.progress("select", done, total, shown)
 
-    def _track(self, step: int, told: dict[str, float]) -> None:
-        self._waiting = (step, told)
-        if step <= ALL_STEPS or time.perf_counter() - self._tracked > STEP_S:
-            self._send()
+    def _tell(self, step: int, row: Mapping[str, float], more: Mapping[str, float]) -> None:
+        if step > self._told:
+            told = {f"select_{key}": float(value) for key, value in row.items()}
+            self._rows.append((step, time.time(), told | dict(more)))
+            self._told = step
 
-    def _send(self) -> None:
-        if self._waiting:
-            self.at.tracker.metrics(self._waiting[1], step=self._waiting[0])
-            self._waiting, self._tracked = None, time.perf_counter()
-
-    def end(self, steps: int) -> None:
-        """The search is over after so many iterations, the last of which may have been cut by the budget."""
-        self._send()
-        self.clock.mark(steps)
+    def _keep(self) -> None:
+        """Track what was not yet, then write the clock: its steps will not be tracked again."""
+        self.at.tracker.series(self._rows)
         self.clock.write()
+        self._rows, self._kept = [], time.perf_counter()
+
+    def pause(self) -> None:
+        """The search is over, but not all that comes with it."""
+        self.clock.stop()
+        self._keep()
+
+    def end(self, history: History) -> None:
+        """All is over. The budget may have cut the last iteration, which nobody was told of."""
+        self.clock.stop()
+        self.clock.mark(len(history))
+        self._tell(len(history), history[-1], {})
+        self._keep()
 
 
 def share(budget: Budget, search: Search, seconds: float) -> tuple[int, int]:
