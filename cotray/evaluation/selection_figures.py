@@ -44,7 +44,9 @@ def convergence_figure(histories: Mapping[str, History]) -> bytes:
         _steps(fitness, rows, "evaluations", "best_fitness", label, look)
         _steps(clock, rows, "seconds", "best_fitness", label, look)
         _steps(size, rows, "evaluations", "best_size", label, look)
-    size.set_ylim(bottom=0)
+    size.set_ylim(0, 1.08 * max(row["best_size"] for rows in histories.values() for row in rows))
+    for axis in (fitness, clock, size):
+        axis.set_xlim(left=0)  # what it took to get the first answer is seen as well
     size.yaxis.set_major_locator(MaxNLocator(integer=True))
     name_axes(fitness, "masks asked for", "fitness (smaller is better)", "best fitness by evaluations")
     name_axes(clock, "seconds of search", "fitness", "best fitness by time")
