@@ -10,6 +10,7 @@ import typer
 import typer.core
 
 from cotray.cli_select import select
+from cotray.cli_tune import tune
 from cotray.config import Config, load_config
 from cotray.errors import CotrayError
 from cotray.options import (
@@ -172,6 +173,9 @@ for _name, _summary in STAGE_SUMMARIES.items():
         app.command(rich_help_panel="Stages")(select)
     elif _name != "ingest":
         _stage_command(_name, _summary)
+
+
+app.command()(tune)
 
 
 @app.command()

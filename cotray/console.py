@@ -20,6 +20,7 @@ from cotray.stages.base import Voice
 
 if TYPE_CHECKING:
     from cotray.predictor import Answer
+    from cotray.stages.tune_results import Outcome
 
 out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 140)
 SHOWN = 20
@@ -125,6 +126,33 @@ def print_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
         worth = f"{row['fitness']:.4f}", str(row["features"]), outer
         table.add_row(row["optimizer"], *worth, str(row["evaluations"]), f"{row['seconds']:.1f}")
     out.print(table)
+
+
+def print_tuning(outcome: Outcome, seconds: float) -> None:
+    """What a tuning came to and where to look."""
+    from cotray.evaluation.tune_report import show
+
+    out.print()
+    shown = _table("setting", "given", "best", "importance")
+    for key in sorted(outcome.given, key=lambda key: -outcome.importance.get(key, 0.0)):
+        weight = f"{outcome.importance[key]:.2f}" if key in outcome.importance else ""
+        values = (escape(show(params[key])) for params in (outcome.given, outcome.best.params))
+        shown.add_row(key, *values, weight)
+    out.print(shown)
+    figures = outcome.best.figures
+    out.print(f"trials     {outcome.states}")
+    out.print(f"best       trial {outcome.best.number}: error {figures['error']:.3f} outside of its folds")
+    if outcome.held:
+        held = _table("on groups no trial saw", "error", "spread", "features", "all features", "best filter")
+        for name, side in (("settings given", outcome.held.given), ("best settings", outcome.held.best)):
+            errors = (f"{value:.3f}" for value in (side.all_error, side.filter_error))
+            held.add_row(name, f"{side.error:.3f}", f"{side.spread:.3f}", f"{side.features:.1f}", *errors)
+        out.print(held)
+    out.print(escape(outcome.verdict), soft_wrap=True)
+    where = escape(outcome.folder.uri)
+    out.print(f"settings   {where}/best.yaml, for --config of cotray select and cotray run", soft_wrap=True)
+    out.print(f"report     {where}/report.html", soft_wrap=True)
+    out.print(f"time       {clock(seconds)}", soft_wrap=True)
 
 
 def _table(*headings: str) -> Table:

@@ -12,7 +12,7 @@ from cotray.config.models import (
     TrainConfig,
 )
 from cotray.config.presets import PRESETS
-from cotray.config.search import AbhcConfig, FitnessConfig, ScaConfig, SelectConfig
+from cotray.config.search import AbhcConfig, FitnessConfig, ScaConfig, SelectConfig, TuneConfig
 from cotray.config.tree import ComputeConfig, Config, EvaluateConfig, TrackingConfig
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "SplitConfig",
     "TrackingConfig",
     "TrainConfig",
+    "TuneConfig",
     "describe",
     "load_config",
     "merge",

@@ -62,9 +62,10 @@ class FitnessConfig(Section):
 
     engine: Literal["knn", "knn-torch", "ridge", "logistic", "sklearn"] = "knn"
     """Classifier that gives the error: `knn` (exact, incremental), `knn-torch` (the same on a GPU),
-    `ridge` (closed form), `logistic` (warm-started), `sklearn` (any scikit-learn estimator, slow)."""
+    `ridge` (closed form), `logistic` (started from the closed form), `sklearn` (any scikit-learn
+    classifier, slow)."""
     estimator: str = "sklearn.svm.LinearSVC"
-    """Dotted name of the estimator of the `sklearn` engine."""
+    """Dotted name of the `sklearn` engine's classifier, below `sklearn.`; others as objects, in Python."""
     k: int = Field(5, ge=1)
     """Neighbours of k-NN."""
     ridge: float = Field(1.0, gt=0)
@@ -121,3 +122,35 @@ class SelectConfig(Section):
     process. The masks found are the same, bit for bit."""
     max_features: int | None = Field(None, ge=1)
     """Before the search, keep only this many features by score; None = all."""
+
+
+class TuneConfig(Section):
+    """Tuning: many selections with other settings, judged on groups that none of them saw."""
+
+    search: dict[str, str] = {}
+    """What to vary: dotted key -> `1..4`, `0.001..0.1:log`, `10..40:int` or `sigmoid,vshaped`. None = SCA's
+    a, agents, transfer and init, AbetaHC's p and beta, and its steps if there is a `select.budget`."""
+    trials: int = Field(20, ge=1)
+    """Settings to try; the first are those given."""
+    concurrent: int | None = Field(None, ge=1)
+    """Trials at once; None = as many as there are CPUs for. With 1 the same seed gives the same trials."""
+    evaluators_per_trial: int = Field(0, ge=0)
+    """Workers with a CPU each that score masks for a trial; 0 = each trial scores by itself on one CPU."""
+    budget_seconds: float | None = Field(None, gt=0)
+    """Stop trying after this; what was under way is done anew by the next call. None = no limit."""
+    outer_folds: int = Field(3, ge=2)
+    """Group-disjoint folds: a trial selects on all but one and is judged on that one, in turn."""
+    holdout: float = Field(0.2, ge=0, lt=0.9)
+    """Share of the groups that no trial sees: they judge the settings given and the best ones at the end; 0 =
+    none. In a pipeline run its validation split takes this part."""
+    size_weight: float = Field(0.0, ge=0)
+    """Objective = error + this * share of the features kept. 0 = error alone."""
+    stop_early: bool = True
+    """Stop trials that fall behind (ASHA over iterations of the search)."""
+    grace: int = Field(3, ge=1)
+    """Iterations that every trial may take before it can be stopped."""
+    reduction: int = Field(3, ge=2)
+    """Of the trials that reach one of ASHA's rungs, one of this many goes on to the next, this many times
+    later."""
+    startup: int = Field(8, ge=1)
+    """Trials drawn at random before Optuna's sampler (TPE) learns from them."""

@@ -15,7 +15,7 @@ from cotray.config.models import (
     HdlcConfig,
     SegmentConfig,
 )
-from cotray.config.search import AbhcConfig, FitnessConfig, ScaConfig, SelectConfig
+from cotray.config.search import AbhcConfig, FitnessConfig, ScaConfig, SelectConfig, TuneConfig
 
 
 class ComputeConfig(Section):
@@ -96,6 +96,8 @@ class Config(Section):
     """Worth of a mask."""
     select: SelectConfig = SelectConfig()
     """Running the search."""
+    tune: TuneConfig = TuneConfig()
+    """Tuning the search."""
     hdlc: HdlcConfig = HdlcConfig()
     """The classifier."""
     evaluate: EvaluateConfig = EvaluateConfig()
