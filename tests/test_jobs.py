@@ -11,14 +11,14 @@ import yaml
 from cotray.cli import STAGE_SUMMARIES
 
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
-COMMANDS = {"pipeline": "run"} | {name: name.replace("_", "-") for name in STAGE_SUMMARIES}
+COMMANDS = {"pipeline": "run", "tune": "tune"} | {name: name.replace("_", "-") for name in STAGE_SUMMARIES}
 
 
-def test_every_stage_of_the_pipeline_has_a_door_and_there_is_no_other() -> None:
+def test_every_stage_and_the_tuner_has_a_door_and_there_is_no_other() -> None:
     from cotray.stages.pipeline import STAGES
 
     doors = {path.stem for path in JOBS.glob("*.py")} - {"__init__"}
-    assert doors == {"pipeline", *STAGES}
+    assert doors == {"pipeline", "tune", *STAGES}
 
 
 @pytest.mark.parametrize("door", COMMANDS)
