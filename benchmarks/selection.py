@@ -1,6 +1,7 @@
 """The selection engine against other libraries' searches, scikit-learn's selectors, and itself as published.
 
-    python -m benchmarks.selection [--sets A,B] [--sides A,B] [--seeds 10,11] [--budget N] [--out FILE]
+    python -m benchmarks.selection [--sets A,B] [--sides A,B] [--seeds 10,11] [--budget N] [--full]
+        [--jobs 1] [--out FILE]
     python -m benchmarks.selection --scaling | --primitives
 
 Needs the other libraries: pip install -e ".[bench]". One run of all sides, each on one core: a Markdown table
@@ -25,26 +26,19 @@ from typing import Any
 
 from benchmarks.real_sets import machine
 from benchmarks.selection_sets import SETS, prepare
-from benchmarks.selection_sides import SIDES, SLOW
+from benchmarks.selection_sides import SIDES, SLOW, TOO_SLOW
 from benchmarks.selection_tables import tables
 
 SEEDS = (10, 11, 12, 13, 14)
-DEFAULT_SETS = tuple(name for name in SETS if name != "toy")
+DEFAULT_SETS = tuple(name for name in SETS if name not in ("toy", "parity-3-of-500"))
+LARGE = "20000x2000"
 BUDGET, LIMIT = 620, 180.0
 """Evaluations; and seconds of CPU time after which a search is cut off (where it lets itself be)."""
-FEWER = {
-    "2000x512": 2,
-    "madelon": 2,
-    "digits": 2,
-    "parity-3-of-40": 2,
-    "parity-2-of-500": 1,
-    "parity-3-of-500": 1,
-    "2000x4096": 1,
-    "20000x2000": 1,
-}
-"""How many of the seeds slow sides are given on a set, so that all is over in less than half an hour."""
-LARGE, LARGE_SEEDS, LARGE_BUDGET = "20000x2000", 1, 20
-"""The set on which everyone gets few seeds, and slow sides few evaluations as well."""
+ROUNDS = {"breast_cancer": 5, "digits": 3, "2000x512": 3, "parity-3-of-40": 3, "2000x4096": 1, LARGE: 1}
+"""How many of the seeds a set is measured with, 2 if not named; the same for all sides, so that they can be
+compared, and few where it is wide, so that all is over in less than half an hour. `--full` takes all."""
+LARGE_BUDGET = 20
+"""Evaluations of slow sides on the large set; what the whole budget would take is extrapolated."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -58,21 +52,22 @@ def main() -> None:
         print(f"Machine: {machine()}.\n")
         print(scaling() if given.scaling else primitives())
         return
-    begun = time.perf_counter()
+    begun, rows = time.perf_counter(), []
+    known: dict[str, Any] = {"machine": machine(), "versions": versions()}
     sides, sets = picked(given.sides, SIDES), picked(given.sets, SETS, DEFAULT_SETS)
     seeds = [int(seed) for seed in given.seeds.split(",")]
+    rounds = {name: seeds[: len(seeds) if given.full else ROUNDS.get(name, 2)] for name in sets}
     with tempfile.TemporaryDirectory(prefix="cotray-bench-") as place:
         folder = Path(place)
         for name in sets:
-            for seed in seeds[:LARGE_SEEDS] if name == LARGE else seeds:
+            for seed in rounds[name]:
                 prepare(folder, name, seed)
         with ThreadPoolExecutor(given.jobs) as pool:
-            todo = ((side, folder, plan(side, sets, seeds, given.budget)) for side in sides)
-            rows = [row for found in pool.map(lambda job: run(*job), todo) for row in found]
-    known = {"machine": machine(), "versions": versions(), "seconds": time.perf_counter() - begun}
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(known | {"rows": rows}, indent=1) + "\n")
+            todo = ((side, folder, plan(side, rounds, given.budget)) for side in sides)
+            for found in pool.map(lambda job: run(*job), todo):
+                rows += found
+                known["seconds"] = time.perf_counter() - begun
+                keep(given.out, known | {"rows": rows})
     print(f"Machine: {known['machine']}; one core for each side. {known['versions']}.\n")
     print(tables(rows))
     print(f"All took {known['seconds']:.0f} s.")
@@ -87,6 +82,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--out", type=Path, help="file for all raw rows")
+    parser.add_argument("--full", action="store_true", help="all seeds on all sets: more than an hour")
     parser.add_argument("--jobs", type=int, default=1, help="sides at once; times are then worth nothing")
     parser.add_argument("--scaling", action="store_true", help="workers instead: serial, tasks, actors")
     parser.add_argument("--primitives", action="store_true", help="single evaluations instead")
@@ -104,17 +100,22 @@ def picked(text: str, known: Iterable[str], default: Iterable[str] | None = None
     return found
 
 
-def plan(side: str, sets: list[str], seeds: list[int], budget: int) -> list[dict[str, Any]]:
+def plan(side: str, rounds: dict[str, list[int]], budget: int) -> list[dict[str, Any]]:
     """What a side has to do: set, seed, budget, limit."""
     jobs = []
-    for name in sets:
-        some = LARGE_SEEDS if name == LARGE else len(seeds)
-        allowed = budget
-        if side in SLOW:
-            some = min(some, FEWER.get(name, some))
-            allowed = min(budget, LARGE_BUDGET) if name == LARGE else budget
-        jobs += [{"name": name, "seed": seed, "budget": allowed, "limit": LIMIT} for seed in seeds[:some]]
+    for name, seeds in rounds.items():
+        if name == LARGE and side in TOO_SLOW:
+            continue
+        allowed = min(budget, LARGE_BUDGET) if name == LARGE and side in SLOW else budget
+        jobs += [{"name": name, "seed": seed, "budget": allowed, "limit": LIMIT} for seed in seeds]
     return jobs
+
+
+def keep(out: Path | None, all_of_it: dict[str, Any]) -> None:
+    """Write what is known so far: a long run may be broken off."""
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(all_of_it, indent=1) + "\n")
 
 
 def run(side: str, folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ loaded; *of it search* is by how much that is above what was resident, data incl
 Sides 6 and later do not minimise the hold-out *fitness* of the table, but their own on all inner samples.
 Selectors make few evaluations: one for each size or penalty on their grid. Seeds: mealpy, mafese, pymoo,
 niapy and scikit-learn take one; zoofs has none, so numpy's global one is set. `*` fewer evaluations than the
-others, or cut off by the time limit; the expected time of all is then given below."""
+others, or cut off by the time limit; the expected time of all is then given below. All sides of a set have
+the same seeds."""
 
 
 def tables(rows: list[Row]) -> str:
