@@ -13,6 +13,7 @@ saw judge the settings given and the best ones at the end.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -194,7 +195,7 @@ def try_settings(
     scratch, filesystem = (folder / "ray").arrow()[::-1]
     folder.remove("ray")  # of an earlier life: Ray's own way back is not used
     tuner = tune.Tuner(
-        tune.with_resources(work, resources(config, staged)),
+        tune.with_resources(work, resources(config, space, staged)),
         tune_config=tune.TuneConfig(
             search_alg=make_searcher(space, given, records.trials, cfg, derive_seed(config.seed, 30)),
             scheduler=make_scheduler(records.trials, cfg),
@@ -245,22 +246,39 @@ def evaluator_of(config: Config, folds: tuple[Fold, ...]) -> Evaluator:
     return partial(actors, workers=workers, cpu=share)
 
 
-def resources(config: Config, staged: bool) -> Any:
+def resources(config: Config, space: Space, staged: bool) -> Any:
     """What a trial reserves, all at once: trials that hold a part and wait for the rest could deadlock."""
     from ray import tune
 
-    workers = config.tune.evaluators_per_trial
+    workers, gpu = config.tune.evaluators_per_trial, gpu_share(config, space, staged)
     if workers > cpus():
         raise InvalidValueError(
             f"There are {cpus()} CPUs for {workers} workers.",
             where="tune.evaluators_per_trial",
             cure="Ask for fewer, or join a larger cluster.",
         )
+    if workers and gpu:
+        raise InvalidValueError(
+            "The engine 'knn-torch' scores on a GPU in the trial itself, which needs no workers.",
+            where="tune.evaluators_per_trial",
+            cure="Set it to 0.",
+        )
     if staged:
         return {"cpu": 0.01}  # its stages ask Ray for what they need
     if not workers:
-        return {"cpu": 1}
+        return {"cpu": 1, "gpu": gpu} if gpu else {"cpu": 1}
     return tune.PlacementGroupFactory([{"CPU": 0.0}, *({"CPU": 1.0} for _ in range(workers))])
+
+
+def gpu_share(config: Config, space: Space, staged: bool) -> float:
+    """GPUs of a trial: an equal share of all there are, if its engine may be the one that uses them."""
+    import ray
+
+    engines = {config.fitness.engine, *getattr(space.get("fitness.engine"), "choices", ())}
+    if "knn-torch" not in engines or staged:
+        return 0.0
+    share = float(ray.cluster_resources().get("GPU", 0)) / at_once(config, staged)
+    return min(1.0, math.floor(100 * share) / 100)
 
 
 def at_once(config: Config, staged: bool) -> int:

