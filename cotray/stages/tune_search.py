@@ -70,12 +70,12 @@ def make_searcher(
 ) -> OptunaSearch:
     """A searcher that knows the trials so far, and asks for those under way again before others.
 
-    ``first``: the settings that a new tuning begins with.
+    ``first``: the settings given, which are tried before others.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = InMemoryStorage()
     study = make_study(space, records, storage)
-    if first is not None and not records:
+    if first is not None and all(record.params != first for record in records):
         study.enqueue_trial(first)
     return OptunaSearch(
         space=space,
