@@ -38,7 +38,7 @@ ROUNDS = {"breast_cancer": 5, "parity-2-of-500": 1, "2000x4096": 1, LARGE: 1}
 """How many of the seeds a set is measured with, 2 if not named; the same for all sides, so that they can be
 compared, and few where it is wide, so that all is over in less than half an hour. `--full` takes all seeds,
 but on the large set."""
-LARGE_BUDGET = 20
+LARGE_BUDGET = 10
 """Evaluations of slow sides on the large set; what the whole budget would take is extrapolated."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
