@@ -32,7 +32,7 @@ def mealpy_sca(objective: Objective, budget: int, seed: int) -> Mask:
     from mealpy import SCA, BinaryVar
     from mealpy import Problem as MealpyProblem
 
-    class Selection(MealpyProblem):  # type: ignore[misc]
+    class Selection(MealpyProblem):
         def obj_func(self, solution: Any) -> float:
             return objective(self.decode_solution(solution)["binary"])
 
@@ -56,7 +56,7 @@ def mafese_sca(objective: Objective, budget: int, seed: int) -> Mask:
     from mafese.utils.data_loader import Data as MafeseData
     from mafese.utils.mealpy_util import FeatureSelectionProblem
 
-    class Counted(FeatureSelectionProblem):  # type: ignore[misc]
+    class Counted(FeatureSelectionProblem):
         def decode_solution(self, x: Any) -> Any:
             self.last = super().decode_solution(x)
             return self.last
@@ -124,7 +124,7 @@ def pymoo_ga(objective: Objective, budget: int, seed: int) -> Mask:
     from pymoo.operators.sampling.rnd import BinaryRandomSampling
     from pymoo.optimize import minimize
 
-    class Problem(ElementwiseProblem):  # type: ignore[misc]
+    class Problem(ElementwiseProblem):
         def __init__(self) -> None:
             super().__init__(n_var=objective.data.feat_ND.shape[1], n_obj=1, vtype=bool)
 
@@ -147,7 +147,7 @@ def niapy_sca(objective: Objective, budget: int, seed: int) -> Mask:
     from niapy.problems import Problem
     from niapy.task import Task
 
-    class Selection(Problem):  # type: ignore[misc]
+    class Selection(Problem):
         def _evaluate(self, x: Any) -> float:
             return objective(x > 0.5)
 

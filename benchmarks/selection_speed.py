@@ -229,7 +229,7 @@ def overhead(repeats: int) -> str:
     lines = [["evaluator", *(f"{agents} agents" for agents in AGENTS)]]
     workers = NODES * NODE_CPUS
     for what, make in (("tasks", tasks), (f"actors, {workers} workers", actors)):
-        with make(Cheap()) as evaluate:  # type: ignore[arg-type, operator]
+        with make(Cheap()) as evaluate:
             lines.append([what, *(f"{1000 * cost(evaluate, agents):.2f}" for agents in AGENTS)])
     note = f"Milliseconds per agent, median of {repeats} batches, masks of 4096 features; {NODES} nodes of "
     note += f"{NODE_CPUS} CPUs simulated on {os.cpu_count()} cores, which they share."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -66,10 +67,10 @@ def convergence_figure(histories: Mapping[str, History]) -> bytes:
     return png_bytes(figure)
 
 
-def _steps(axis: Axes, rows: History, x: str, y: str, label: str, look: Mapping[str, object]) -> None:
+def _steps(axis: Axes, rows: History, x: str, y: str, label: str, look: Mapping[str, Any]) -> None:
     at, worth = [row[x] for row in rows], [row[y] for row in rows]
     marker = "o" if len(rows) == 1 else None
-    axis.step(at, worth, where="post", linewidth=1.8, label=label, marker=marker, markersize=4, **look)  # type: ignore[arg-type]
+    axis.step(at, worth, where="post", linewidth=1.8, label=label, marker=marker, markersize=4, **look)
 
 
 def stability_figure(

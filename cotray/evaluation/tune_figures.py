@@ -58,8 +58,9 @@ def slices_figure(trials: Sequence[TrialRow], keys: Sequence[str], log: Sequence
     rows = math.ceil(len(keys) / COLUMNS)
     figure = new_figure(3.0 * min(COLUMNS, len(keys)), 2.4 * rows)
     axes = plain_axes(figure, rows, min(COLUMNS, len(keys)))
-    for axis, key in zip(axes, keys, strict=False):
+    for number, (axis, key) in enumerate(zip(axes, keys, strict=False)):
         _slice(axis, trials, key, key in log)
+        name_axes(axis, "", "objective" if number % COLUMNS == 0 else "", key)
     for axis in axes[len(keys) :]:
         axis.set_axis_off()
     return png_bytes(figure)
@@ -95,7 +96,6 @@ def _slice(axis: Axes, trials: Sequence[TrialRow], key: str, log: bool) -> None:
         if log:
             axis.set_xscale("log")
             axis.xaxis.set_minor_formatter(NullFormatter())  # their labels would lie upon one another
-    name_axes(axis, "", "objective" if axis.get_subplotspec().is_first_col() else "", key)  # type: ignore[union-attr]
 
 
 def _points(axis: Axes, trials: Sequence[TrialRow], at: Sequence[float]) -> None:

@@ -5,6 +5,7 @@ They share the population size, the iterations and the initialiser. P agents, D 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,9 +37,9 @@ class PopulationSearch(Search):
         self.asked_PD = repair(self.propose(), self.rng) if self.history else self.mask_PD
         return self.asked_PD
 
+    @abstractmethod
     def propose(self) -> Masks:
         """The next population: (P, D)."""
-        raise NotImplementedError
 
     def tell(self, fitness: Values) -> None:
         """Fitness of the masks last asked, in their order."""

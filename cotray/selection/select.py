@@ -106,6 +106,8 @@ def select_features(table: Table, config: Config, seed: int, hooks: Hooks | None
     varies_D = np.asarray(problem.feat_ND.any(axis=0))
     pool = candidate_pool(score_D, config.select.max_features, varies_D)
     fitness = hooks.engine(problem.only(pool), config.fitness)
+    # First: members bring evaluators of their own, which must not wait for CPUs that ours would hold.
+    member_MD = run_members(table, config, seed, hooks)
     with hooks.evaluator(fitness) as evaluate:
         memo = Memo(evaluate, hooks.on_scored)
         if hooks.recall:
@@ -113,7 +115,6 @@ def select_features(table: Table, config: Config, seed: int, hooks: Hooks | None
         search = make_search(len(pool), config, budget, seed=seed, init_scores=score_D[pool])
         told = hooks.on_iteration
         result = drive(search, memo, budget, (lambda s: told(s, memo)) if told else None)
-        member_MD = run_members(table, config, seed, hooks)
         mask, worth = choose(result, memo, fitness, member_MD[:, pool], score_D[pool], config)
     return Selection(spread(mask, pool, len(score_D)), worth, result, pool, score_D, member_MD, memo.scored)
 

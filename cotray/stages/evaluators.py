@@ -105,7 +105,7 @@ def actors(fitness: Fitness, workers: int | None = None, cpu: float = 1.0) -> It
 def tasks(fitness: Fitness, cpu: float = 1.0) -> Iterator[Evaluate]:
     """One Ray task per agent: the literal form. Workers share the data, but not what they computed."""
     shared = ray.put(fitness)
-    score = _score.options(num_cpus=cpu)
+    score = ray.remote(max_retries=-1, num_cpus=cpu)(_score)
 
     def evaluate(mask_PD: Masks) -> Values:
         return np.concatenate(ray.get([score.remote(shared, mask_D[None]) for mask_D in mask_PD]))
@@ -131,12 +131,13 @@ EVALUATORS: dict[str, Callable[[Fitness], AbstractContextManager[Evaluate]]] = {
 
 def run_members(jobs: Sequence[MemberJob], cpu: float = 1.0) -> list[Masks]:
     """Searches on halves of the data, each a Ray task that evaluates for itself."""
+    search = ray.remote(max_retries=-1, num_cpus=cpu)(_member)
     held: dict[int, Any] = {}
     refs = []
     for table, rows, config, seed in jobs:
         if id(table) not in held:
             held[id(table)] = ray.put(table)
-        refs.append(_member.options(num_cpus=cpu).remote(held[id(table)], rows, config, seed))
+        refs.append(search.remote(held[id(table)], rows, config, seed))
     return list(ray.get(refs))
 
 
@@ -151,12 +152,10 @@ class Scorer:
         return np.asarray(self.fitness(mask_PD), np.float64)
 
 
-@ray.remote(max_retries=-1)  # type: ignore[untyped-decorator]
 def _score(fitness: Fitness, mask_PD: Masks) -> Values:
     """One agent; retried for ever when its worker dies."""
     return np.asarray(fitness(mask_PD), np.float64)
 
 
-@ray.remote(max_retries=-1)  # type: ignore[untyped-decorator]
 def _member(table: Any, rows: Any, config: Any, seed: int) -> Masks:
     return member(table, rows, config, seed)

@@ -10,7 +10,6 @@ import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -28,15 +27,13 @@ from cotray.selection.select import Hooks, MemberJob, Selection, Table, select_f
 from cotray.selection.transfer import Masks
 from cotray.stages.base import StageRun
 from cotray.stages.cluster import cpus
-from cotray.stages.evaluators import EVALUATORS, actors, run_members
+from cotray.stages.evaluators import EVALUATORS, run_members
 from cotray.stages.score_log import ScoreLog
 from cotray.stages.weights import array_bytes
 from cotray.storage import Folder
 
 RunAll = Callable[[Sequence[MemberJob]], list[Masks]]
 SECONDS, MEMBERS = "seconds.json", "members.npy"
-HALF = 0.5
-"""CPUs of an actor and of a member, where both are there at once, and only one of them works."""
 EVERY_S = 1.0
 """How often the clock is written and iterations are tracked: each time costs milliseconds."""
 
@@ -51,7 +48,7 @@ def select_table(
         at.say(f"continuing: {len(log)} masks were scored before{timed}")
     selection = select_features(inside, config, seed, make_hooks(config, log, progress))
     log.flush()
-    progress.end(selection.result.history)
+    progress.keep()
     verdict = None
     if outside is not None and len(outside.label_N):
         verdict = judge(selection.mask_D, selection.score_D, inside, outside, config.fitness, seed)
@@ -71,24 +68,15 @@ def make_hooks(config: Config, log: ScoreLog, progress: Progress) -> Hooks:
         on_scored=log.append,
         recall=recall,
     )
-    if config.select.evaluator == "serial":
-        hooks.run_all = kept_members(hooks.run_all, 1, progress)
-        return hooks
-    if config.select.evaluator == "ray" and config.select.members:
-        # The actors of the search stay until the members are done: with a whole CPU each, they would keep
-        # the members waiting for ever.
-        hooks.evaluator = partial(actors, cpu=HALF)
-    hooks.run_all = kept_members(partial(run_members, cpu=HALF), cpus(), progress)
+    alone = config.select.evaluator == "serial"
+    hooks.run_all = kept_members(hooks.run_all if alone else run_members, 1 if alone else cpus(), progress.at)
     return hooks
 
 
-def kept_members(run_all: RunAll, at_once: int, progress: Progress) -> RunAll:
+def kept_members(run_all: RunAll, at_once: int, at: StageRun) -> RunAll:
     """The same, but masks of members that are done are on disk: a killed selection does the others only."""
 
-    at = progress.at
-
     def run(jobs: Sequence[MemberJob]) -> list[Masks]:
-        progress.pause()
         known = at.folder.exists(MEMBERS)
         done = list(np.load(io.BytesIO(at.folder.read_bytes(MEMBERS)))) if known else []
         at.say(f"{len(jobs)} searches on halves of the data")
@@ -110,18 +98,13 @@ class Clock:
         self.seconds: list[float] = folder.read_json(SECONDS) if known else []
         self.known = len(self.seconds)
         self.begun = time.perf_counter()
-        self.stopped: float | None = None
 
     def mark(self, step: int) -> None:
         """The iteration ``step``, counted from 1, is over; one known from an earlier life took no time."""
         if step <= len(self.seconds):
             return
         before = self.seconds[self.known - 1] if self.known else 0.0
-        self.seconds.append(before + (self.stopped or time.perf_counter()) - self.begun)
-
-    def stop(self) -> None:
-        """The search is over; what comes after it takes no time of it."""
-        self.stopped = self.stopped or time.perf_counter()
+        self.seconds.append(before + time.perf_counter() - self.begun)
 
     def write(self) -> None:
         """Keep what is known."""
@@ -151,7 +134,7 @@ class Progress:
         self.clock.mark(step)
         self._tell(step, row, {"select_evaluations_per_second": rate})
         if time.perf_counter() - self._kept > EVERY_S:
-            self._keep()
+            self.keep()
         done, total = share(self.budget, search, seconds)
         shown = (
             f"fitness {row['best_fitness']:.4f}  features {int(row['best_size'])}  {rate:.0f} evaluations/s"
@@ -164,23 +147,11 @@ class Progress:
             self._rows.append((step, time.time(), told | dict(more)))
             self._told = step
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Track what was not yet, then write the clock: its steps will not be tracked again."""
         self.at.tracker.series(self._rows)
         self.clock.write()
         self._rows, self._kept = [], time.perf_counter()
-
-    def pause(self) -> None:
-        """The search is over, but not all that comes with it."""
-        self.clock.stop()
-        self._keep()
-
-    def end(self, history: History) -> None:
-        """All is over. The budget may have cut the last iteration, which nobody was told of."""
-        self.clock.stop()
-        self.clock.mark(len(history))
-        self._tell(len(history), history[-1], {})
-        self._keep()
 
 
 def share(budget: Budget, search: Search, seconds: float) -> tuple[int, int]:
