@@ -29,15 +29,33 @@ class TrainConfig(Section):
     """Stop after this many epochs without a better validation score; 0 = never."""
     checkpoint_every: int = Field(1, ge=1)
     """Epochs between checkpoints: what a kill can cost."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 on a GPU
+    that has it, fp32 else. Validation and prediction are fp32 always."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are summed for one step: as `batch_size` times this, in the memory of one batch."""
 
 
 class SegmentConfig(Section):
-    """LeuSAM: Segment Anything fine-tuned on leukocyte masks."""
+    """LeuSAM: Segment Anything fine-tuned on leukocyte masks; or one of its rivals."""
 
+    model: Literal["leusam", "unet", "unetpp", "otsu"] = "leusam"
+    """`unet` and `unetpp` (UNet++) learn from the same windows; `otsu` (and watershed) learns nothing."""
     variant: Literal["tiny", "vit_b", "vit_l", "vit_h"] = "tiny"
     """`tiny` trains from scratch; the others start from your SAM checkpoint."""
     checkpoint: str | None = None
     """SAM checkpoint file for `vit_*`."""
+    masks: Literal["single", "best_of_three"] = "single"
+    """`single`: SAM's mask for an unambiguous prompt; `best_of_three`: three candidates, trained by SAM's rule
+    (only the best one's loss counts), and the one of highest predicted IoU is taken."""
+    lora_rank: int = Field(0, ge=0)
+    """Rank of low-rank adapters on the attention of a `vit_*` encoder; 0 = the encoder stays as it is. With
+    adapters its embeddings change with training, so they are not cached."""
+    cache: bool = True
+    """Compute the embeddings of a `vit_*` encoder once, before training, and keep them in the run."""
+    turned_copies: int = Field(1, ge=1, le=8)
+    """With cached embeddings: learn from this many turned and mirrored copies of each window (each is
+    embedded and kept: C * T * T * 2 bytes, 2 MiB at 1024 px)."""
     image_size: int = Field(256, ge=64)
     """Side of the square LeuSAM sees (SAM's own is 1024)."""
     embed_dim: int = Field(96, ge=16)
@@ -48,6 +66,12 @@ class SegmentConfig(Section):
     """Attention heads of the `tiny` image encoder."""
     prompt_dim: int = Field(64, ge=16)
     """Channels between encoder and decoder for `tiny` (SAM's own is 256)."""
+    unet_width: int = Field(16, ge=4)
+    """Filters of the first level of `unet` and `unetpp` (MONAI's own: 32)."""
+    unet_stride: Literal[1, 2, 4] = 2
+    """How much `unet` and `unetpp` shrink the windows that they see, and their masks."""
+    detail: int = Field(16, ge=0)
+    """Channels of the fine path beside the `tiny` encoder (a multiple of 4); 0 = the encoder's patches alone."""
     window: Literal["cell", "image"] = "cell"
     """`cell`: look at a window around each box; `image`: embed the whole image once for all its boxes."""
     context: float = Field(1.6, ge=1.0)
@@ -56,6 +80,8 @@ class SegmentConfig(Section):
     """Phantom cells to train on where the dataset has no masks."""
     jitter: float = Field(0.1, ge=0, lt=0.5)
     """How far training moves each side of a box prompt, as a share of the box."""
+    points: float = Field(0.3, ge=0, le=1)
+    """Share of training steps in which boxes come with one or two points, on the cell or beside it."""
     cell_size: int = Field(96, ge=32)
     """Side in pixels of the cut-out cells that later stages see."""
     cell_margin: float = Field(0.1, ge=0)
@@ -71,6 +97,10 @@ class SegmentConfig(Section):
             raise ValueError(
                 "segment.heads must divide segment.embed_dim, and segment.prompt_dim be a multiple of 8"
             )
+        if self.detail % 4:
+            raise ValueError("segment.detail must be a multiple of 4")
+        if self.lora_rank and self.variant == "tiny":
+            raise ValueError("segment.lora_rank adapts a vit_* encoder; that of tiny is trained whole")
         return self
 
 
@@ -166,6 +196,15 @@ class GrafrConfig(Section):
     """`concat`: [x, x_hat]; `replace`: x_hat alone."""
     eps: float = Field(1e-6, gt=0)
     """Added to distances so that similarity stays finite."""
+    index: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
+    """How neighbours are found. `exact` looks at every bank cell; `ivf` at those of the nearest lists (quick
+    to build); `hnsw` walks a graph (slow to build, and built again at each start). The approximate ones only
+    propose cells; distances and order are always exact. `auto`: `exact` up to `exact_up_to`, then `ivf`."""
+    exact_up_to: int = Field(100_000, ge=1)
+    """Bank cells up to which `auto` looks at all of them."""
+    coreset: int | None = Field(None, ge=2)
+    """Keep at most this many training cells as the bank: of each class its share, the cells nearest to the
+    means of k-means. Bounds what is served; None = all training cells."""
 
 
 class HdlcConfig(Section):
