@@ -14,9 +14,13 @@
     |   |-- TooFewGroupsError      a class has too few groups for a disjoint split
     |   |-- DecodeError            one file cannot be read as an image (quarantined)
     |   |-- LabelFileError         a CSV lacks a column or names missing files
+    |   |-- DuplicateIdError       one id for two files, or two rows that differ
+    |   |-- SubjectError           a subject in two classes, where a dataset gives each one class
     |   |-- FeatureError           feature vectors are of the wrong width, or not finite
     |   |   `-- NotNumbersError        a feature is not a number; also a TypeError
     |   `-- ManifestError          a table does not follow the manifest schema
+    |-- StorageError           a folder, bucket or server cannot be reached
+    |   `-- AccessError            it is there, but these credentials may not use it
     |-- RunError               the run folder or one of its stages is not usable
     |   |-- RunNotWritableError
     |   |-- RunMismatchError       the folder holds a run made with other settings
@@ -108,6 +112,14 @@ class LabelFileError(DataError):
     """A CSV lacks a column, or names files that are not there."""
 
 
+class DuplicateIdError(DataError):
+    """Two files have one id, or one file has two rows that differ."""
+
+
+class SubjectError(DataError):
+    """A subject is in two classes, in a dataset where each has one."""
+
+
 class FeatureError(DataError):
     """Feature vectors are of the wrong width, missing, or not finite."""
 
@@ -118,6 +130,14 @@ class NotNumbersError(FeatureError, TypeError):
 
 class ManifestError(DataError):
     """A table does not follow the manifest schema."""
+
+
+class StorageError(CotrayError):
+    """A folder, bucket or server cannot be reached, or the package that speaks its protocol is missing."""
+
+
+class AccessError(StorageError):
+    """A place whose credentials are missing, wrong or not allowed to use it."""
 
 
 class RunError(CotrayError):
