@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cotray.config.base import Section
 
@@ -45,8 +45,13 @@ class IngestConfig(Section):
 
 
 class EnhanceConfig(Section):
-    """Contrast and sharpness (paper, section 3.2)."""
+    """Stain, then contrast and sharpness (paper, section 3.2)."""
 
+    stain: Literal["none", "macenko", "reinhard"] = "none"
+    """Stain normalisation before everything else in this section. Both methods were made for H&E sections;
+    on Wright-Giemsa smears measure whether they help. An image that cannot be normalised is left as it is."""
+    stain_target: str | None = None
+    """Image whose stain the others are given (path or URI); None = one drawn by the phantom."""
     method: Literal["clahe_sharpen", "none", "he", "fuzzy", "clahe", "sharpen", "mirnet"] = "clahe_sharpen"
     """`clahe_sharpen` is the paper's; the others serve its ablation. `mirnet` needs your weights."""
     clip_limit: float = Field(2.0, gt=0)
@@ -54,7 +59,8 @@ class EnhanceConfig(Section):
     tiles: int = Field(8, ge=1)
     """CLAHE grid: tiles x tiles."""
     mirnet_weights: str | None = None
-    """TorchScript file of MIRNet weights, for `mirnet`."""
+    """TorchScript file (path or URI) of a network that maps (1, 3, H, W) in 0..1 to the same, for `mirnet`.
+    The run and its bundle keep a copy."""
 
 
 class SplitConfig(Section):
@@ -64,13 +70,25 @@ class SplitConfig(Section):
     """`disjoint` keeps every group (subject, or near-duplicates and neighbours) on one side. `leaky` is
     the field's random split: it inflates results and exists only to measure by how much."""
     test_fraction: float = Field(0.3, gt=0, lt=1)
-    """Share of groups held out for the final figures."""
+    """Share of groups held out for the final figures; without folds."""
+    folds: int | None = Field(None, ge=2, le=100)
+    """K of a stratified K-fold over groups; None = one hold-out of `test_fraction`. A run tests one fold:
+    over runs with `fold` = 0 to K - 1, each image is tested exactly once."""
+    fold: int = Field(0, ge=0)
+    """Which of the folds is tested, counted from 0."""
     val_fraction: float = Field(0.2, gt=0, lt=1)
     """Share of the remaining groups used to stop and calibrate."""
     block: int = Field(10, ge=1)
     """Where a dataset names no subjects: this many consecutive files of a class form one group."""
     near_duplicate_bits: int = Field(6, ge=0, le=16)
     """Images whose 64-bit perceptual hashes differ in at most this many bits share a group."""
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            of = f"split.folds is {self.folds}" if self.folds else "split.folds is not set"
+            raise ValueError(f"fold {self.fold} does not exist: {of}, and folds are counted from 0")
+        return self
 
 
 class RoiConfig(Section):

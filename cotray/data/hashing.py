@@ -1,10 +1,15 @@
-"""Finding images that are the same, or nearly: pixel digests and perceptual hashes."""
+"""Finding images that are the same, or nearly: pixel digests and perceptual hashes.
+
+Shapes: N images, U distinct hashes, K pairs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,6 +18,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 Hashes = NDArray[np.uint64]
+Pairs = NDArray[np.int64]
+BITS = 64
 BLACK, BLACK_SHARE = 16, 0.2
 """An image is on black if this share of it is no brighter than this."""
 LIT = 32
@@ -54,40 +61,122 @@ def hamming(a: Hashes, b: Hashes) -> NDArray[np.int64]:
     return np.asarray(np.bitwise_count(a ^ b), np.int64)
 
 
-def near_pairs(hashes_N: Hashes, max_bits: int) -> NDArray[np.int64]:
-    """(K, 2) index pairs i < j whose hashes differ in at most ``max_bits`` bits; exact.
+# ---- near pairs ------------------------------------------------------------------------------------
 
-    By pigeonhole: of ``max_bits + 1`` bands of the 64 bits, a near pair agrees in at least one whole
-    band, so only pairs that share a band are compared.
+
+@dataclass(frozen=True)
+class Near:
+    """Near pairs of a list of hashes, with equal hashes taken together.
+
+    A thousand flat images have one hash: as one entry of ``distinct_U`` they cost nothing, as pairs they
+    would be half a million.
     """
-    found = [_pairs_in_band(hashes_N, band, max_bits) for band in _bands(hashes_N, max_bits + 1)]
-    pairs = np.concatenate(found) if found else np.zeros((0, 2), np.int64)
-    return np.unique(pairs, axis=0) if len(pairs) else pairs
+
+    distinct_U: Hashes
+    of_N: NDArray[np.int64]
+    """Which distinct hash each image has."""
+    pairs_K2: Pairs
+    """Near pairs a < b of distinct hashes, sorted."""
+
+    @property
+    def count(self) -> int:
+        """Number of near pairs of images, those of equal hashes included."""
+        size = np.bincount(self.of_N, minlength=len(self.distinct_U))
+        equal = (size * (size - 1) // 2).sum()
+        return int(equal + (size[self.pairs_K2[:, 0]] * size[self.pairs_K2[:, 1]]).sum())
+
+    def links(self) -> Pairs:
+        """(L, 2) image pairs that join what all near pairs join: fewer than N + K of them.
+
+        Images of one hash form a chain; of a pair of hashes the first image of each is linked.
+        """
+        order = np.argsort(self.of_N, kind="stable")
+        same = self.of_N[order][1:] == self.of_N[order][:-1]
+        chain = np.stack([order[:-1][same], order[1:][same]], axis=1)
+        first_U = order[np.r_[True, ~same][: len(order)]]
+        return np.concatenate([chain, first_U[self.pairs_K2]]).astype(np.int64)
 
 
-def _bands(hashes_N: Hashes, count: int) -> Iterator[Hashes]:
-    edges = np.linspace(0, 64, count + 1).round().astype(int)
-    for low, high in itertools.pairwise(edges):
-        mask = np.uint64(((1 << int(high - low)) - 1) << int(low))
-        yield hashes_N & mask
+def find_near(hashes_N: Hashes, max_bits: int) -> Near:
+    """Hashes that differ in at most ``max_bits`` (0 to 16) of their 64 bits; exact, far below all pairs.
+
+    By pigeonhole: parted into ``max_bits + q`` bands, a near pair agrees in at least ``q`` whole bands, so
+    only pairs that agree in some choice of q bands are compared (Manku, Jain, Das Sarma, "Detecting
+    near-duplicates for web crawling", WWW 2007). More bands to agree in make fewer candidates, but more
+    choices to sort by; ``q`` is what costs least for this number of hashes.
+    """
+    distinct_U, of_N = np.unique(np.asarray(hashes_N, np.uint64), return_inverse=True)
+    found = [_pairs_of_key(distinct_U, key_U, max_bits) for key_U in _keys(distinct_U, max_bits)]
+    # A pair as one number: sorting those is far faster than sorting rows.
+    code_K = np.unique(np.concatenate(found)) if max_bits else np.zeros(0, np.int64)
+    pairs_K2 = np.stack(np.divmod(code_K, max(1, len(distinct_U))), axis=1)
+    return Near(distinct_U, of_N.astype(np.int64), pairs_K2)
 
 
-def _pairs_in_band(hashes_N: Hashes, band_N: Hashes, max_bits: int) -> NDArray[np.int64]:
-    order = np.argsort(band_N, kind="stable")
-    starts = np.flatnonzero(np.r_[True, band_N[order][1:] != band_N[order][:-1]])
-    found = [np.zeros((0, 2), np.int64)]
-    for members in np.split(order, starts[1:]):
-        for place, i in enumerate(members[:-1]):
-            rest = members[place + 1 :]
-            near = rest[hamming(hashes_N[rest], hashes_N[i]) <= max_bits]
-            if len(near):
-                found.append(np.sort(np.stack([np.full(len(near), i), near], axis=1), axis=1))
-    return np.concatenate(found).astype(np.int64)
+def _keys(hashes_U: Hashes, max_bits: int) -> Iterator[Hashes]:
+    """The bits of every choice of bands that a near pair may agree in."""
+    agree = min(range(1, 5), key=lambda q: _cost(len(hashes_U), max_bits, q))
+    for chosen in itertools.combinations(_bands(hashes_U, max_bits + agree), agree):
+        yield hashes_U & np.bitwise_or.reduce(chosen)
+
+
+def _bands(hashes_U: Hashes, count: int) -> list[np.uint64]:
+    """The 64 bits dealt to ``count`` bands, so that bits that hardly vary are not all in one of them."""
+    bit_B = np.uint64(1) << np.arange(BITS, dtype=np.uint64)
+    share_B = np.asarray([np.count_nonzero(hashes_U & bit) for bit in bit_B]) / max(1, len(hashes_U))
+    order = np.argsort(np.abs(share_B - 0.5), kind="stable")
+    return [np.bitwise_or.reduce(bit_B[order[band::count]]) for band in range(count)]
+
+
+def _cost(n: int, max_bits: int, agree: int) -> float:
+    """Sorts and comparisons of ``n`` random hashes, in comparisons."""
+    bands = max_bits + agree
+    candidates = n * n / 2 / 2 ** (BITS * agree / bands)
+    return math.comb(bands, agree) * (20 * n + candidates)
+
+
+def _pairs_of_key(hashes_U: Hashes, key_U: Hashes, max_bits: int) -> NDArray[np.int64]:
+    """Near pairs a < b among hashes of one key, as numbers a * U + b.
+
+    The list sorted by key slides along itself until no entry meets one of its own key.
+    """
+    order = np.argsort(key_U, kind="stable")
+    hashes, key = hashes_U[order], key_U[order]
+    found = [np.zeros(0, np.int64)]
+    at = np.arange(len(order) - 1)
+    for step in range(1, len(order)):
+        at = at[: np.searchsorted(at, len(order) - step)]
+        at = at[key[at] == key[at + step]]
+        if not len(at):
+            break
+        near = at[hamming(hashes[at], hashes[at + step]) <= max_bits]
+        one, other = order[near], order[near + step]
+        found.append(np.minimum(one, other) * len(order) + np.maximum(one, other))
+    return np.concatenate(found)
+
+
+def near_pairs(hashes_N: Hashes, max_bits: int) -> Pairs:
+    """(K, 2) index pairs i < j whose hashes differ in at most ``max_bits`` bits; exact, sorted.
+
+    All of them are listed, half a million for a thousand equal hashes; :func:`find_near` is what joins
+    groups or counts.
+    """
+    near = find_near(hashes_N, max_bits)
+    order = np.argsort(near.of_N, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(near.of_N, minlength=len(near.distinct_U)))[:-1])
+    pairs = [pair for same in members for pair in itertools.combinations(same.tolist(), 2)]
+    for a, b in near.pairs_K2.tolist():
+        pairs += itertools.product(members[a].tolist(), members[b].tolist())
+    return np.unique(np.sort(np.asarray(pairs, np.int64).reshape(-1, 2), axis=1), axis=0)
 
 
 def near_duplicate_groups(hashes_N: Hashes, max_bits: int) -> NDArray[np.int64]:
     """(N,) component number: images joined by a chain of near pairs share one."""
-    pairs = near_pairs(hashes_N, max_bits)
-    n = len(hashes_N)
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return joined(len(hashes_N), find_near(hashes_N, max_bits).links())
+
+
+def joined(count: int, links_L2: Pairs) -> NDArray[np.int64]:
+    """(count,) component number of each of ``count`` things under links between them."""
+    ones = np.ones(len(links_L2))
+    graph = coo_matrix((ones, (links_L2[:, 0], links_L2[:, 1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cotray.config import SplitConfig
-from cotray.data.hashing import Hashes, near_pairs
+from cotray.data.hashing import Hashes, find_near, joined
 from cotray.data.layouts import natural
 from cotray.errors import ClassError, DataError, TooFewGroupsError
 
@@ -35,9 +34,8 @@ def group_records(
     base = _base_groups(paths, labels, subjects, config.block)
     names = {name: number for number, name in enumerate(dict.fromkeys(base))}
     number_N = np.asarray([names[name] for name in base], np.int64)
-    pairs = number_N[near_pairs(hashes_N, config.near_duplicate_bits)]
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(names), len(names)))
-    merged = connected_components(graph, directed=False)[1]
+    links = find_near(hashes_N, config.near_duplicate_bits).links()
+    merged = joined(len(names), number_N[links])
     return [f"g{merged[number]:05d}" for number in number_N]
 
 
@@ -63,7 +61,9 @@ def make_split(
 
     ``disjoint`` gives whole groups, class by class, so that each side gets its share of each class'
     images as nearly as whole groups allow. A class with two groups has one in train and one in test.
-    ``leaky`` shuffles images of a class regardless of groups. Raises ClassError, TooFewGroupsError.
+    ``leaky`` shuffles images of a class regardless of groups. With ``config.folds`` the test side is one
+    fold of a stratified K-fold over the same groups: over all folds each image is tested exactly once.
+    Raises ClassError, TooFewGroupsError.
     """
     counts = Counter(label for label in labels if label is not None)
     if len(counts) < 2:
@@ -73,19 +73,39 @@ def make_split(
             cure="Give images of both classes, or check dataset.class_map.",
         )
     units = list(groups) if config.mode == "disjoint" else [str(i) for i in range(len(groups))]
-    sides = ["unlabelled"] * len(groups)
-    of_unit: dict[str, str] = {}
-    rng = np.random.default_rng(seed)
     units_of = {of_class: _units_of(of_class, units, labels) for of_class in sorted(counts)}
     for of_class, members in units_of.items():
-        if len(members) < 2:
-            raise _too_few(of_class, counts[of_class])
+        if len(members) < (config.folds or 2):
+            raise _too_few(of_class, counts[of_class], config)
+    of_unit = _fold(units, labels, config, seed) if config.folds else {}
+    rng = np.random.default_rng(seed)
+    for members in units_of.values():
         _assign(members, of_unit, config, rng)
     _ensure_sides(list(units_of.values()), of_unit)
-    for index, label in enumerate(labels):
-        if label is not None:
-            sides[index] = of_unit[units[index]]
-    return sides
+    return [
+        "unlabelled" if label is None else of_unit[unit] for unit, label in zip(units, labels, strict=True)
+    ]
+
+
+def _fold(
+    units: Sequence[str], labels: Sequence[int | None], config: SplitConfig, seed: int
+) -> dict[str, str]:
+    """``test`` for the units of the fold that is asked for; the folds depend on data and seed alone."""
+    known = [index for index, label in enumerate(labels) if label is not None]
+    label_N = np.asarray([labels[index] for index in known], np.int64)
+    unit_N = np.asarray([units[index] for index in known])
+    splitter = StratifiedGroupKFold if config.mode == "disjoint" else StratifiedKFold
+    folds = splitter(int(config.folds or 2), shuffle=True, random_state=seed)
+    # Only StratifiedGroupKFold looks at the groups; images of the leaky split are units of their own.
+    parts = list(folds.split(label_N, label_N, unit_N if config.mode == "disjoint" else None))
+    rest, test = parts[config.fold]
+    if min(len(set(label_N[rest])), len(set(label_N[test]))) < 2:
+        raise TooFewGroupsError(
+            f"Fold {config.fold} of {config.folds} would train or test on one class only: "
+            "too many groups hold both classes.",
+            cure="Use fewer folds (split.folds), or another seed.",
+        )
+    return dict.fromkeys(unit_N[test].tolist(), "test")
 
 
 def _units_of(label: int, units: Sequence[str], labels: Sequence[int | None]) -> dict[str, int]:
@@ -93,30 +113,39 @@ def _units_of(label: int, units: Sequence[str], labels: Sequence[int | None]) ->
     return dict(Counter(u for u, seen in zip(units, labels, strict=True) if seen == label))
 
 
-def _too_few(label: int, images: int) -> TooFewGroupsError:
+def _too_few(label: int, images: int, config: SplitConfig) -> TooFewGroupsError:
     name = "malignant" if label else "normal"
+    wanted = "two groups, so they cannot be on both sides of a split"
+    if config.folds:
+        wanted = f"{config.folds} groups, so they cannot be in each of {config.folds} folds"
     return TooFewGroupsError(
-        f"The {images} {name} images form fewer than two groups, so they cannot be on both sides of a split.",
-        cure="Give images of more subjects, or lower split.block or split.near_duplicate_bits.",
+        f"The {images} {name} images form fewer than {wanted}.",
+        cure="Give images of more subjects, or lower split.block or split.near_duplicate_bits"
+        + (", or split.folds." if config.folds else "."),
     )
 
 
 def _assign(
     members: dict[str, int], of_unit: dict[str, str], config: SplitConfig, rng: np.random.Generator
 ) -> None:
-    """Give each unit of a class to the side that lacks most of its share; large units first, ties drawn."""
+    """Give each unit of a class to the side that lacks most of its share; large units first, ties drawn.
+
+    With folds the test side is given already.
+    """
     total = sum(members.values())
-    rest = 1 - config.test_fraction
+    test = 1 / config.folds if config.folds else config.test_fraction
     want = {
-        "train": total * rest * (1 - config.val_fraction),
-        "val": total * rest * config.val_fraction,
-        "test": total * config.test_fraction,
+        "train": total * (1 - test) * (1 - config.val_fraction),
+        "val": total * (1 - test) * config.val_fraction,
+        "test": total * test,
     }
     order = [list(members)[i] for i in rng.permutation(len(members))]
     order.sort(key=lambda unit: -members[unit])
     for unit in order:
         if unit in of_unit:
             want[of_unit[unit]] -= members[unit]
+    if config.folds:
+        del want["test"]
     for unit in (unit for unit in order if unit not in of_unit):
         side = max(want, key=lambda name: want[name])
         of_unit[unit] = side
