@@ -4,7 +4,7 @@
 
     BUNDLE/
       bundle.json              format, config, operating point, figures, sha256 of every other file
-      leusam.safetensors       cell segmentation
+      leusam.safetensors       cell segmentation: LeuSAM, or the rival that segment.model names
       backbone.safetensors     GMod + SMod
       grafr.safetensors        the bank of training features GraFR looks neighbours up in
       selection.safetensors    which reconstructed features are used
@@ -40,7 +40,7 @@ class Bundle:
     config: Config
     """Settings the parts were trained with (no paths, no tracking)."""
     tensors: Mapping[str, Mapping[str, Tensor]]
-    """State by part: leusam, backbone, grafr {bank}, selection {mask}, hdlc."""
+    """State by part: leusam (or its rival), backbone, grafr {bank}, selection {mask}, hdlc."""
     temperature: float
     """Divides HDLC's logit."""
     threshold: float

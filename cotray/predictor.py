@@ -30,8 +30,7 @@ from cotray.imaging.masks import cut_cell
 from cotray.imaging.regions import blank_regions
 from cotray.imaging.resize import resize_square
 from cotray.imaging.roi import find_cells
-from cotray.segmentation.leusam import build_leusam
-from cotray.segmentation.predictor import CellSegmenter
+from cotray.segmentation.registry import SEGMENTERS, Segmenter
 
 Rgb = NDArray[np.uint8]
 CLASSES = ("normal", "malignant")
@@ -44,7 +43,7 @@ class Cell:
     box: tuple[int, int, int, int]
     mask: NDArray[np.bool_]
     score: float
-    """IoU that LeuSAM predicts for the mask."""
+    """IoU that the segmenter predicts for the mask."""
     image: Rgb
     """(S, S, 3), the cell on black."""
 
@@ -88,8 +87,8 @@ def decode(data: bytes, config: Config) -> Rgb:
     return decode_image(data, max_pixels=config.ingest.max_pixels, min_side=config.ingest.min_side)
 
 
-def cut_cells(rgb: Rgb, segmenter: CellSegmenter, config: Config, *, single: bool) -> list[Cell]:
-    """Boxes from the region-of-interest step, masks from LeuSAM, cut-outs on black."""
+def cut_cells(rgb: Rgb, segmenter: Segmenter, config: Config, *, single: bool) -> list[Cell]:
+    """Boxes from the region-of-interest step, masks from LeuSAM (or a rival), cut-outs on black."""
     boxes = [region.box for region in find_cells(rgb, config.roi, single=single)]
     if not boxes:
         return []
@@ -111,11 +110,14 @@ def load_net(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Modul
     return net.eval()
 
 
-def build_segmenter(config: Config, state: Mapping[str, Tensor]) -> CellSegmenter:
-    """LeuSAM with its weights behind its numpy API."""
-    leusam = build_leusam(config.segment)
-    load_net(leusam, state, "LeuSAM")
-    return CellSegmenter(leusam, config.segment)
+def build_segmenter(config: Config, state: Mapping[str, Tensor]) -> Segmenter:
+    """What `segment.model` names, with its weights, behind its numpy API. Raises BundleError."""
+    segment = config.segment
+    if not any(name.startswith("detail.") for name in state):  # bundles of before the fine path, and vit_*
+        segment = segment.model_copy(update={"detail": 0})
+    kind = SEGMENTERS[segment.model]
+    net = load_net(kind.build_net(segment), state, kind.title) if kind.build_net else None
+    return kind.build_segmenter(net, segment)
 
 
 class Embedder:

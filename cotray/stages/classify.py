@@ -19,6 +19,7 @@ from cotray.evaluation.metrics import steady_threshold
 from cotray.learning import derive_seed
 from cotray.predictor import load_net
 from cotray.runs import StageResult
+from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import class_weight, labels
 from cotray.stages.extract import load_features, select_rows
@@ -113,15 +114,18 @@ def _bundle(
     threshold: float,
 ) -> Bundle:
     def trained(stage: str, name: str) -> Weights:
+        if name in SEGMENTERS and SEGMENTERS[name].build_net is None:
+            return {name: {}}  # it has nothing to learn
         fitted = load_fitted(StageRun(stage, at.run, ""), name)
         assert fitted is not None  # that stage is complete
         return fitted.weights
 
+    model = config.segment.model
     bank = read_array(at.input("extract").read_bytes("bank.npy")).astype(np.float32)
     return Bundle(
         config=config,
         tensors={
-            "leusam": trained("segment", "leusam")["leusam"],
+            "leusam": trained("segment", model)[model],
             "backbone": trained("train_backbone", "backbone")["backbone"],
             "grafr": {"bank": torch.from_numpy(bank)},
             "selection": {"mask": torch.from_numpy(mask)},

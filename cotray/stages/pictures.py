@@ -30,6 +30,7 @@ from cotray.features.smod import SMod
 from cotray.imaging.masks import decode_rle
 from cotray.imaging.resize import resize_square
 from cotray.predictor import load_net
+from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import StageRun
 from cotray.stages.parts import part_name
 from cotray.stages.scores import Held, Scores
@@ -39,8 +40,13 @@ MISTAKES = 12
 EXPLAINED_BLOCK = 2
 """SMod block whose maps Grad-CAM weighs: late enough to mean something, early enough to show where."""
 CELL_COLUMNS = ["id", "image_id", "label", "box", "mask_rle", "width", "height", "part"]
-TRAINED = {"segment": "leusam", "synthesize": "leugan", "train_backbone": "backbone", "classify": "hdlc"}
-"""Stage -> model whose training curve it keeps."""
+TRAINED = {
+    "segment": tuple(SEGMENTERS),
+    "synthesize": ("leugan",),
+    "train_backbone": ("backbone",),
+    "classify": ("hdlc",),
+}
+"""Stage -> models whose training curve it may keep."""
 
 
 def score_figures(images: Scores, floor: Scores) -> dict[str, bytes]:
@@ -62,7 +68,7 @@ def score_figures(images: Scores, floor: Scores) -> dict[str, bytes]:
 def history_figures(at: StageRun) -> dict[str, bytes]:
     """Training curves by model, of those that were trained."""
     found: dict[str, bytes] = {}
-    for stage, model in TRAINED.items():
+    for stage, model in ((stage, model) for stage, models in TRAINED.items() for model in models):
         folder = at.run.stage(stage)
         if folder.exists(f"{model}.history.json"):
             found[model] = history_figure(folder.read_json(f"{model}.history.json"))
