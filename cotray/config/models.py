@@ -33,7 +33,7 @@ class TrainConfig(Section):
     """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 on a GPU
     that has it, fp32 else. Validation and prediction are fp32 always."""
     accumulate: int = Field(1, ge=1)
-    """Batches whose gradients are summed for one step: as `batch_size` times this, in the memory of one batch."""
+    """Batches whose gradients make one step: as `batch_size` times this, in the memory of one batch."""
 
 
 class SegmentConfig(Section):
@@ -46,8 +46,8 @@ class SegmentConfig(Section):
     checkpoint: str | None = None
     """SAM checkpoint file for `vit_*`."""
     masks: Literal["single", "best_of_three"] = "single"
-    """`single`: SAM's mask for an unambiguous prompt; `best_of_three`: three candidates, trained by SAM's rule
-    (only the best one's loss counts), and the one of highest predicted IoU is taken."""
+    """`single`: SAM's mask for an unambiguous prompt; `best_of_three`: three candidates, trained by SAM's
+    rule (only the best one's loss counts), and the one of highest predicted IoU is taken."""
     lora_rank: int = Field(0, ge=0)
     """Rank of low-rank adapters on the attention of a `vit_*` encoder; 0 = the encoder stays as it is. With
     adapters its embeddings change with training, so they are not cached."""
@@ -70,8 +70,8 @@ class SegmentConfig(Section):
     """Filters of the first level of `unet` and `unetpp` (MONAI's own: 32)."""
     unet_stride: Literal[1, 2, 4] = 2
     """How much `unet` and `unetpp` shrink the windows that they see, and their masks."""
-    detail: int = Field(16, ge=0)
-    """Channels of the fine path beside the `tiny` encoder (a multiple of 4); 0 = the encoder's patches alone."""
+    detail: int = Field(8, ge=0)
+    """Channels of the fine path beside the `tiny` encoder (a multiple of 4); 0 = its patches alone."""
     window: Literal["cell", "image"] = "cell"
     """`cell`: look at a window around each box; `image`: embed the whole image once for all its boxes."""
     context: float = Field(1.6, ge=1.0)

@@ -4,11 +4,15 @@ Nodes are cells, an edge's weight is the Euclidean distance d, similarity is 1/(
 reconstruction is the similarity-weighted mean of its k most similar neighbours in a bank of training
 cells, itself excluded. Cells outside the bank query it and never enter it.
 
-Shapes: N bank cells, Q queries, K neighbours, D features. Memory is O(Q*K), never O(Q*N).
+The bank may be mapped from disk: it is read where neighbours are, never copied.
+
+Shapes: N bank cells, Q queries, K neighbours, P proposed rows, D features. Memory is O(Q*P*D) for a chunk of
+queries and a block of the bank with all neighbours, never O(N*D) or O(Q*N).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,14 @@ from numpy.typing import NDArray
 
 from cotray.config import GrafrConfig
 from cotray.errors import FeatureError
+from cotray.features.neighbours import Exact, Index, blocks, build_index
 
 Matrix = NDArray[np.float32]
+Rows = NDArray[np.int64]
 CHUNK = 512
-"""Queries at a time: bounds the gathered neighbours to CHUNK * K * D numbers."""
+"""Queries at a time, at most."""
+GATHERED = 2**25
+"""Numbers of proposed rows at a time, at most (128 MiB): wide features make smaller chunks."""
 
 
 class GraFR:
@@ -28,20 +36,25 @@ class GraFR:
     def __init__(self, cfg: GrafrConfig) -> None:
         self.cfg = cfg
         self.bank_ND: Matrix = np.zeros((0, 0), np.float32)
-        self._index: Any = None
+        self._index: Index | None = None
 
-    def fit(self, bank_ND: Matrix) -> GraFR:
-        """Take the bank: (N, D) float32. Raises FeatureError where it is empty or not finite."""
-        import faiss
+    def fit(self, bank_ND: Matrix, state: Mapping[str, NDArray[Any]] | None = None) -> GraFR:
+        """Take the bank: (N, D) float32; with ``state`` of an earlier fit its index is not learned anew.
 
+        Raises FeatureError where the bank is empty or not finite, or ``state`` is another bank's.
+        """
         bank = np.ascontiguousarray(bank_ND, np.float32)
         if bank.ndim != 2 or not len(bank):
             raise FeatureError("GraFR needs a bank of at least one training cell.")
-        _require_finite(bank)
+        for part in blocks(bank):
+            _require_finite(bank[part])
         self.bank_ND = bank
-        self._index = faiss.IndexFlatL2(bank.shape[1])
-        self._index.add(bank)
+        self._index = build_index(self.cfg, bank, state or {}) if self.cfg.k else None
         return self
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What the index learned, to be kept beside the bank; nothing where the search is exact."""
+        return self._index.state() if self._index else {}
 
     def transform(self, feat_QD: Matrix) -> Matrix:
         """Queries from outside the bank: (Q, D) -> (Q, 2D) for `concat`, (Q, D) for `replace`."""
@@ -52,56 +65,75 @@ class GraFR:
         self.fit(bank_ND)
         return self._run(self.bank_ND, own=np.arange(len(self.bank_ND)))
 
-    def _run(self, feat_QD: Matrix, own: NDArray[np.int64] | None) -> Matrix:
+    def _run(self, feat_QD: Matrix, own: Rows | None) -> Matrix:
         feat = np.ascontiguousarray(feat_QD, np.float32)
         if feat.ndim != 2 or feat.shape[1] != self.bank_ND.shape[1]:
             raise FeatureError(f"GraFR's bank has {self.bank_ND.shape[1]} features, these are {feat.shape}.")
-        _require_finite(feat)
-        starts = range(0, len(feat), CHUNK)
-        parts = [
-            self._chunk(feat[s : s + CHUNK], None if own is None else own[s : s + CHUNK]) for s in starts
-        ]
+        step = self._chunk_size()
+        parts = []
+        for start in range(0, len(feat), step):
+            part = feat[start : start + step]
+            _require_finite(part)
+            parts.append(self._chunk(part, None if own is None else own[start : start + step]))
         made = np.concatenate(parts) if parts else np.zeros_like(feat)
         return np.concatenate([feat, made], axis=1) if self.cfg.mode == "concat" else made
 
-    def _chunk(self, feat_QD: Matrix, own_Q: NDArray[np.int64] | None) -> Matrix:
-        """Reconstructions of one chunk of queries (Eq. 11-13)."""
+    def _chunk_size(self) -> int:
+        if self._index is None:
+            return CHUNK
+        asked = ((self.cfg.k or 0) + 1) * self._index.proposed
+        return int(max(1, min(CHUNK, GATHERED // (asked * max(1, self.bank_ND.shape[1])))))
+
+    def _chunk(self, feat_QD: Matrix, own_Q: Rows | None) -> Matrix:
+        """Reconstructions of one chunk of queries (Eq. 10-13)."""
         if len(self.bank_ND) == 1 and own_Q is not None:
             return feat_QD
-        if self.cfg.k is None:
+        if self.cfg.k is None or self._index is None:
             return self._from_all(feat_QD, own_Q)
-        near_QK = self._neighbours(feat_QD, own_Q, self.cfg.k)
-        bank_QKD = self.bank_ND[near_QK]
+        row_QP = propose(self._index, self.bank_ND, feat_QD, self.cfg.k + (own_Q is not None))
+        bank_QPD = self.bank_ND[row_QP]
         # The index' distances lose precision between near-equal vectors; similarity 1/d magnifies that.
-        distance_QK = np.linalg.norm(bank_QKD - feat_QD[:, None], axis=2)
-        weight_QK = self._weights(distance_QK)
-        return np.asarray(np.einsum("qk,qkd->qd", weight_QK, bank_QKD, optimize=True), np.float32)
+        distance_QP = np.linalg.norm(bank_QPD - feat_QD[:, None], axis=2).astype(np.float64)  # Eq. 10
+        distance_QP[row_QP < 0] = np.inf
+        if own_Q is not None:
+            distance_QP[row_QP == own_Q[:, None]] = np.inf
+        weight_QP = self._weights(distance_QP)
+        return np.asarray(np.einsum("qp,qpd->qd", weight_QP, bank_QPD, optimize=True), np.float32)
 
-    def _neighbours(self, feat_QD: Matrix, own_Q: NDArray[np.int64] | None, k: int) -> NDArray[np.int64]:
-        """Indices (Q, K) of the nearest bank cells, the cell itself left out."""
-        if own_Q is None:
-            return np.asarray(self._index.search(feat_QD, min(k, len(self.bank_ND)))[1])
-        k = min(k, len(self.bank_ND) - 1)
-        found = np.asarray(self._index.search(feat_QD, k + 1)[1])
-        # Among exact duplicates the cell itself may be missing from its own list: then the last one goes.
-        is_self = found == own_Q[:, None]
-        is_self[~is_self.any(axis=1), -1] = True
-        return np.asarray(found[~is_self].reshape(len(feat_QD), k))
+    def _weights(self, distance_QP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Similarities (Eq. 11) of the k nearest (Eq. 12), summing to 1 (Eq. 13); 0 for the others."""
+        order_QP = np.argsort(distance_QP, axis=1, kind="stable")
+        similarity_QP = 1.0 / (distance_QP + self.cfg.eps)
+        np.put_along_axis(similarity_QP, order_QP[:, self.cfg.k :], 0.0, axis=1)
+        return np.asarray(similarity_QP / similarity_QP.sum(axis=1, keepdims=True))
 
-    def _from_all(self, feat_QD: Matrix, own_Q: NDArray[np.int64] | None) -> Matrix:
-        """Eq. 13 as printed: every bank cell takes part."""
+    def _from_all(self, feat_QD: Matrix, own_Q: Rows | None) -> Matrix:
+        """Eq. 13 as printed: every bank cell takes part; the bank is walked through in blocks."""
         from scipy.spatial.distance import cdist
 
-        similarity = 1.0 / (cdist(feat_QD, self.bank_ND) + self.cfg.eps)
-        if own_Q is not None:
-            similarity[np.arange(len(own_Q)), own_Q] = 0.0
-        weight = similarity / similarity.sum(axis=1, keepdims=True)
-        return np.asarray(weight @ self.bank_ND, np.float32)
+        total_Q, mixed_QD = np.zeros((len(feat_QD), 1)), np.zeros(feat_QD.shape)
+        for part in blocks(self.bank_ND):
+            block_ND = self.bank_ND[part]
+            similarity_QN = 1.0 / (cdist(feat_QD, block_ND) + self.cfg.eps)
+            if own_Q is not None:
+                inside_Q = (own_Q >= part.start) & (own_Q < part.stop)
+                similarity_QN[np.flatnonzero(inside_Q), own_Q[inside_Q] - part.start] = 0.0
+            total_Q += similarity_QN.sum(axis=1, keepdims=True)
+            mixed_QD += similarity_QN @ block_ND
+        return np.asarray(mixed_QD / total_Q, np.float32)
 
-    def _weights(self, distance_QK: Matrix) -> NDArray[np.float64]:
-        """Similarities (Eq. 11), summing to 1 over the neighbours."""
-        similarity = 1.0 / (distance_QK.astype(np.float64) + self.cfg.eps)
-        return np.asarray(similarity / similarity.sum(axis=1, keepdims=True))
+
+def propose(index: Index, bank_ND: Matrix, feat_QD: Matrix, k: int) -> Rows:
+    """(Q, P) rows among which the k nearest of each query are sought, -1 for none.
+
+    At least k of each query are there where the bank has so many.
+    """
+    wanted = min(k * index.proposed, len(bank_ND))
+    row_QP = index.search(feat_QD, wanted)
+    short_Q = (row_QP >= 0).sum(axis=1) < min(k, len(bank_ND))
+    if short_Q.any():  # an approximate index looked into too few rows
+        row_QP[short_Q] = Exact(bank_ND, {}).search(np.ascontiguousarray(feat_QD[short_Q]), wanted)
+    return row_QP
 
 
 def _require_finite(feat: Matrix) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -185,3 +187,58 @@ def test_unusable_queries(queries: NDArray[np.float64], k: int | None) -> None:
 def test_before_a_bank_there_is_nothing_to_ask() -> None:
     with pytest.raises(FeatureError):
         grafr_of(3).transform(cells(2))
+
+
+# ---- large banks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [3, None])
+def test_wide_features_are_gathered_in_smaller_parts(k: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many queries and bank rows are in memory at a time changes no result."""
+    bank, queries = cells(40), cells(30, seed=1)
+    whole, inside = grafr_of(k).fit(bank).transform(queries), grafr_of(k).fit_transform(bank)
+    monkeypatch.setattr("cotray.features.grafr.GATHERED", 7 * 4 * 6)
+    monkeypatch.setattr("cotray.features.neighbours.BLOCK", 7 * 6)
+    np.testing.assert_allclose(grafr_of(k).fit(bank).transform(queries), whole, atol=1e-6)
+    np.testing.assert_allclose(grafr_of(k).fit_transform(bank), inside, atol=1e-6)
+
+
+def test_the_bank_may_lie_on_disk(tmp_path: Path) -> None:
+    """Neither copied nor changed: the array that is used is the mapped one."""
+    np.save(tmp_path / "bank.npy", cells(50))
+    mapped = np.load(tmp_path / "bank.npy", mmap_mode="r")
+    grafr = grafr_of(3).fit(mapped)
+    assert np.shares_memory(grafr.bank_ND, mapped)
+    np.testing.assert_array_equal(
+        grafr.transform(cells(9, seed=1)), grafr_of(3).fit(cells(50)).transform(cells(9, seed=1))
+    )
+
+
+def clustered(count: int, width: int = 16, seed: int = 0) -> Matrix:
+    """Cells of 30 kinds."""
+    rng = np.random.default_rng(seed)
+    kinds = np.random.default_rng(7).normal(size=(30, width)) * 3
+    return (kinds[rng.integers(30, size=count)] + rng.normal(size=(count, width))).astype(np.float32)
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+def test_approximate_neighbours_reconstruct_nearly_the_same(index: str) -> None:
+    bank, queries = clustered(3000), clustered(200, seed=1)
+    exact, near = (
+        GraFR(GrafrConfig.model_validate({"mode": "replace", "index": i})) for i in ("exact", index)
+    )
+    right, made = exact.fit(bank).transform(queries), near.fit(bank).transform(queries)
+    np.testing.assert_allclose(np.linalg.norm(made - right, axis=1).mean(), 0, atol=0.02)
+    inside, own = exact.fit_transform(bank), near.fit_transform(bank)
+    assert np.linalg.norm(own - inside, axis=1).mean() < 0.02
+    assert np.linalg.norm(own - bank, axis=1).min() > 0.1, "no cell is its own neighbour"
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+@pytest.mark.parametrize("count", [1, 2, 5, 60])
+def test_approximate_search_of_small_banks_is_the_exact_one(index: str, count: int) -> None:
+    bank, queries = cells(count), cells(8, seed=1)
+    near = GraFR(GrafrConfig.model_validate({"mode": "replace", "index": index, "k": 3}))
+    exact = grafr_of(3).fit(bank)
+    np.testing.assert_allclose(near.fit(bank).transform(queries), exact.transform(queries), atol=1e-5)
+    np.testing.assert_allclose(near.fit_transform(bank), exact.fit_transform(bank), atol=1e-5)

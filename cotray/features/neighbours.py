@@ -1,0 +1,189 @@
+"""Nearest neighbours in a bank: exact, or approximate for banks of hundreds of thousands of cells (faiss).
+
+An approximate index holds one byte per number and only proposes rows; whoever asks measures the true
+distances in the bank itself, which may lie on disk. What an index has learned (:meth:`Index.state`) travels
+with the bank, so that a server finds the very neighbours that training found, and starts at once.
+
+Shapes: N bank rows, Q queries, K neighbours, D features, C lists.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import faiss
+import numpy as np
+from faiss.contrib.ivf_tools import add_preassigned
+from numpy.typing import NDArray
+
+from cotray.config import GrafrConfig
+from cotray.errors import FeatureError
+
+Matrix = NDArray[np.float32]
+Rows = NDArray[np.int64]
+State = Mapping[str, NDArray[Any]]
+
+BLOCK = 2**25
+"""Numbers of a bank handled at a time where all of it is (128 MiB): bounds memory beside the bank."""
+SAMPLE = 65_536
+"""Rows from which the range of eight-bit codes is learned."""
+PROBES = 32
+"""Lists of an IVF that a query looks into."""
+PER_LIST = 39
+"""Rows of the training sample per list: fewer make means that stand for nothing (faiss warns below it)."""
+LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 80, 128
+"""HNSW: neighbours of a node, candidates while building, candidates while searching."""
+PROPOSED = 4
+"""Rows proposed per neighbour wanted: eight-bit codes mistake the order of near-equal ones."""
+
+
+class Index(ABC):
+    """Proposes neighbours in one bank."""
+
+    proposed = 1
+    """How many rows to ask for per neighbour wanted."""
+
+    @abstractmethod
+    def search(self, feat_QD: Matrix, k: int) -> Rows:
+        """(Q, k) bank rows, the likely nearest first; -1 where fewer were found."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What building anew from the same bank would have to learn again."""
+        return {}
+
+
+class Exact(Index):
+    """Every bank row is looked at; nothing is copied, so the bank may be mapped from disk."""
+
+    def __init__(self, bank_ND: Matrix, state: State) -> None:
+        self.bank_ND = bank_ND
+
+    def search(self, feat_QD: Matrix, k: int) -> Rows:
+        """All K nearest, up to rounding between near-equal distances."""
+        return np.asarray(faiss.knn(feat_QD, self.bank_ND, k)[1])
+
+
+class Ivf(Index):
+    """Inverted lists: rows stand under the nearest of C means; a query looks into PROBES lists.
+
+    State: means (C, D), list of each row (N,).
+    """
+
+    proposed = PROPOSED
+
+    def __init__(self, bank_ND: Matrix, state: State) -> None:
+        sample_ND = evenly(bank_ND, PER_LIST * lists_of(len(bank_ND)))
+        means_CD = state["means"] if "means" in state else _means(sample_ND, lists_of(len(bank_ND)))
+        self.means_CD: Matrix = np.ascontiguousarray(means_CD, np.float32)
+        if self.means_CD.shape[1:] != bank_ND.shape[1:]:
+            raise FeatureError(OTHER_BANK, cure=RECOPY)
+        width, codes = bank_ND.shape[1], faiss.ScalarQuantizer.QT_8bit
+        self.coarse = faiss.IndexFlatL2(width)
+        self.coarse.add(self.means_CD)
+        self.index = faiss.IndexIVFScalarQuantizer(self.coarse, width, len(self.means_CD), codes)
+        self.index.train(sample_ND)  # the means are there: this learns the codes' range
+        kept = np.asarray(state["lists"], np.int64) if "lists" in state else None
+        self.list_N = self._fill(bank_ND, kept)
+
+    def _fill(self, bank_ND: Matrix, kept_N: Rows | None) -> Rows:
+        if kept_N is not None and not _fits(kept_N, len(bank_ND), len(self.means_CD)):
+            raise FeatureError(OTHER_BANK, cure=RECOPY)
+        lists = []
+        for part in blocks(bank_ND):
+            rows = np.ascontiguousarray(bank_ND[part])
+            place = self._assign(rows) if kept_N is None else kept_N[part]
+            add_preassigned(self.index, rows, np.ascontiguousarray(place))
+            lists.append(place)
+        return np.concatenate(lists)
+
+    def _assign(self, rows_ND: Matrix) -> Rows:
+        return np.asarray(faiss.knn(rows_ND, self.means_CD, 1)[1][:, 0])
+
+    def search(self, feat_QD: Matrix, k: int) -> Rows:
+        """Nearest by their codes within the lists looked into."""
+        self.index.nprobe = min(PROBES, len(self.means_CD))
+        return np.asarray(self.index.search(feat_QD, k)[1])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """``means`` and ``lists``: the slow part of building."""
+        return {"means": self.means_CD, "lists": self.list_N.astype(np.int32)}
+
+
+class Hnsw(Index):
+    """A graph of neighbours in layers (Malkov & Yashunin 2018); quick to ask, slow to build.
+
+    It is built by one thread, because several would link rows in the order in which they happen to come.
+    """
+
+    proposed = PROPOSED
+
+    def __init__(self, bank_ND: Matrix, state: State) -> None:
+        codes = faiss.ScalarQuantizer.QT_8bit
+        self.index = faiss.IndexHNSWSQ(bank_ND.shape[1], codes, LINKS)
+        self.index.hnsw.efConstruction = BUILD_WIDTH
+        self.index.train(evenly(bank_ND, SAMPLE))
+        with one_thread():
+            for part in blocks(bank_ND):
+                self.index.add(np.ascontiguousarray(bank_ND[part]))
+
+    def search(self, feat_QD: Matrix, k: int) -> Rows:
+        """Nearest by their codes among those the walk met."""
+        self.index.hnsw.efSearch = max(SEARCH_WIDTH, k)
+        return np.asarray(self.index.search(feat_QD, k)[1])
+
+
+INDEXES: dict[str, Callable[[Matrix, State], Index]] = {"exact": Exact, "ivf": Ivf, "hnsw": Hnsw}
+"""Index by name; each is built from a bank and what an earlier one of that bank had learned."""
+
+
+def build_index(cfg: GrafrConfig, bank_ND: Matrix, state: State) -> Index:
+    """The configured index of a bank (N, D)."""
+    name = cfg.index
+    if name == "auto":
+        name = "exact" if len(bank_ND) <= cfg.exact_up_to else "ivf"
+    return INDEXES[name](bank_ND, state)
+
+
+def lists_of(rows: int) -> int:
+    """Lists for so many rows: the root of their number, as is usual, and PER_LIST rows each at the least."""
+    return int(max(1, min(np.sqrt(rows), rows / PER_LIST)))
+
+
+def blocks(bank_ND: Matrix) -> Iterator[slice]:
+    """The bank's rows in slices of at most BLOCK numbers (one row at the least)."""
+    step = max(1, BLOCK // max(1, bank_ND.shape[1]))
+    for start in range(0, len(bank_ND), step):
+        yield slice(start, min(start + step, len(bank_ND)))
+
+
+def evenly(bank_ND: Matrix, count: int) -> Matrix:
+    """At most so many rows, evenly spaced: the same ones whoever asks."""
+    chosen = np.unique(np.linspace(0, len(bank_ND) - 1, min(count, len(bank_ND))).astype(np.int64))
+    return np.ascontiguousarray(bank_ND[chosen])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """faiss with a single thread for a while."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _means(sample_ND: Matrix, count: int) -> Matrix:
+    kmeans = faiss.Kmeans(sample_ND.shape[1], count, niter=10, min_points_per_centroid=1)
+    kmeans.train(sample_ND)
+    return np.asarray(kmeans.centroids)
+
+
+def _fits(list_N: Rows, rows: int, lists: int) -> bool:
+    return list_N.shape == (rows,) and int(list_N.min()) >= 0 and int(list_N.max()) < lists
+
+
+OTHER_BANK, RECOPY = "The index is not that of this bank.", "Copy the bundle again from where it was made."
