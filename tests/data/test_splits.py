@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cotray.config import SplitConfig
+from cotray.config import SplitConfig, validate
 from cotray.data.splits import SIDES, check_disjoint, group_records, group_sizes, make_split, split_digest
-from cotray.errors import ClassError, DataError, TooFewGroupsError
+from cotray.errors import ClassError, DataError, InvalidValueError, TooFewGroupsError
 
 SPLIT = SplitConfig()
 quick = settings(deadline=None, max_examples=60)
@@ -100,6 +100,90 @@ def test_fractions_are_nearly_as_asked(sizes: list[int], test: float, val: float
     for label in (0, 1):
         for side, share in wanted.items():
             assert abs(count[label, side] - share * sum(sizes)) <= max(sizes)
+
+
+# ---- folds -----------------------------------------------------------------------------------------
+
+
+@st.composite
+def many_groups(draw: st.DrawFn) -> tuple[list[str], list[int | None]]:
+    """At least five groups of each class, each of one class, in any order; some images unlabelled."""
+    rows: list[tuple[str, int | None]] = []
+    for label in (0, 1):
+        sizes = draw(st.lists(st.integers(1, 6), min_size=5, max_size=14))
+        rows += [(f"{label}-{g}", label) for g, size in enumerate(sizes) for _ in range(size)]
+    rows += [(f"x-{g}", None) for g in range(draw(st.integers(0, 3)))]
+    rows = draw(st.permutations(rows))
+    return [group for group, _ in rows], [label for _, label in rows]
+
+
+def all_folds(
+    data: tuple[list[str], list[int | None]], folds: int, seed: int, mode: str = "disjoint"
+) -> list[list[str]]:
+    configs = [SplitConfig.model_validate({"folds": folds, "fold": k, "mode": mode}) for k in range(folds)]
+    return [make_split(*data, config, seed) for config in configs]
+
+
+@given(many_groups(), st.integers(2, 5), st.integers(0, 99), st.sampled_from(["disjoint", "leaky"]))
+@quick
+def test_over_all_folds_each_image_is_tested_once(
+    data: tuple[list[str], list[int | None]], folds: int, seed: int, mode: str
+) -> None:
+    sides = all_folds(data, folds, seed, mode)
+    for index, label in enumerate(data[1]):
+        seen = [of_fold[index] for of_fold in sides]
+        assert seen.count("test") == (label is not None) and set(seen) <= {*SIDES, "unlabelled"}
+        assert (label is None) == ("unlabelled" in seen)
+
+
+@given(many_groups(), st.integers(2, 5), st.integers(0, 99))
+@quick
+def test_each_fold_keeps_groups_whole_and_has_both_classes(
+    data: tuple[list[str], list[int | None]], folds: int, seed: int
+) -> None:
+    for sides in all_folds(data, folds, seed):
+        check_disjoint(data[0], sides)
+        found = set(zip(data[1], sides, strict=True))
+        assert {(label, side) for label in (0, 1) for side in ("train", "test")} <= found
+
+
+def test_folds_are_stratified_and_validation_is_carved_out_of_the_rest() -> None:
+    groups = [f"{label}-{i // 4}" for label in (0, 1) for i in range(200 if label else 100)]
+    labels = [int(group[0]) for group in groups]
+    for sides in all_folds((groups, labels), 5, 0):
+        count = Counter(zip(labels, sides, strict=True))
+        assert count[0, "test"] == 20 and count[1, "test"] == 40
+        assert abs(count[0, "val"] - 16) <= 4 and abs(count[1, "val"] - 32) <= 4
+
+
+def test_folds_depend_on_the_seed_alone() -> None:
+    data = ([f"g{i // 4}" for i in range(160)], [i // 80 for i in range(160)])
+    first, again, other = (all_folds(data, 4, seed) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("fold", "folds", "said"), [(5, 5, "split.folds is 5"), (1, None, "split.folds is not set")]
+)
+def test_a_fold_that_is_not_there_is_refused(fold: int, folds: int | None, said: str) -> None:
+    tree = {"split": {"fold": fold, "folds": folds}}
+    with pytest.raises(InvalidValueError, match=said):
+        validate(tree)
+
+
+def test_fewer_groups_than_folds_is_an_error_with_a_cure() -> None:
+    groups = [f"{label}-{i}" for label in (0, 1) for i in range(5 - label)]
+    with pytest.raises(TooFewGroupsError, match="4 malignant images form fewer than 5 groups") as caught:
+        make_split(groups, [int(group[0]) for group in groups], SplitConfig(folds=5), 0)
+    assert "split.folds" in str(caught.value.cure)
+
+
+def test_a_class_that_one_fold_holds_whole_is_an_error() -> None:
+    """Two groups hold normal images, and the greedy stratification puts both into one fold."""
+    groups, labels = ["a"] * 9 + ["b"] * 3 + ["c"] * 6, [1] * 9 + [0] * 3 + [0] * 3 + [1] * 3
+    with pytest.raises(TooFewGroupsError, match="one class only") as caught:
+        make_split(groups, labels, SplitConfig(folds=2), 0)
+    assert "split.folds" in str(caught.value.cure)
 
 
 def test_two_groups_give_one_to_train_and_one_to_test() -> None:
