@@ -55,7 +55,7 @@ def shares(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         whole[np.argmax(exact - whole)] += 1
     while whole.sum() > size:  # a tiny class took its one from others' shares
         whole[np.argmax(np.where(whole > 1, whole - exact, -np.inf))] -= 1
-    return whole
+    return np.asarray(whole)
 
 
 def medoids(feat_ND: Matrix, count: int, seed: int) -> Rows:

@@ -80,10 +80,8 @@ class Ivf(Index):
         self.means_CD: Matrix = np.ascontiguousarray(means_CD, np.float32)
         if self.means_CD.shape[1:] != bank_ND.shape[1:]:
             raise FeatureError(OTHER_BANK, cure=RECOPY)
-        width, codes = bank_ND.shape[1], faiss.ScalarQuantizer.QT_8bit
-        self.coarse = faiss.IndexFlatL2(width)
-        self.coarse.add(self.means_CD)
-        self.index = faiss.IndexIVFScalarQuantizer(self.coarse, width, len(self.means_CD), codes)
+        self.index = _planned(bank_ND.shape[1], f"IVF{len(self.means_CD)},SQ8")
+        self.index.quantizer.add(self.means_CD)
         self.index.train(sample_ND)  # the means are there: this learns the codes' range
         kept = np.asarray(state["lists"], np.int64) if "lists" in state else None
         self.list_N = self._fill(bank_ND, kept)
@@ -121,8 +119,7 @@ class Hnsw(Index):
     proposed = PROPOSED
 
     def __init__(self, bank_ND: Matrix, state: State) -> None:
-        codes = faiss.ScalarQuantizer.QT_8bit
-        self.index = faiss.IndexHNSWSQ(bank_ND.shape[1], codes, LINKS)
+        self.index = _planned(bank_ND.shape[1], f"HNSW{LINKS}_SQ8")
         self.index.hnsw.efConstruction = BUILD_WIDTH
         self.index.train(evenly(bank_ND, SAMPLE))
         with one_thread():
@@ -174,6 +171,11 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def _planned(width: int, plan: str) -> Any:
+    """An empty index by faiss' name for it; SQ8: eight bits per number."""
+    return faiss.index_factory(width, plan)
 
 
 def _means(sample_ND: Matrix, count: int) -> Matrix:
