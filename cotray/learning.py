@@ -127,18 +127,27 @@ class Learner(ABC):
         torch.nn.utils.clip_grad_norm_(owned, grad_clip)
         optimizer.step()
 
+    def saved(self, name: str) -> set[str]:
+        """Names in the state of the network ``name`` that are kept: all, unless the rest can be had again."""
+        return set(unwrap(self.nets[name]).state_dict())
+
     def weights(self) -> dict[str, dict[str, Tensor]]:
-        """State dict of each network, unwrapped, on the CPU."""
-        return {
-            name: {k: v.detach().cpu().clone() for k, v in unwrap(net).state_dict().items()}
-            for name, net in self.nets.items()
-        }
+        """What is :meth:`saved` of each network's state dict, unwrapped, on the CPU."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, net in self.nets.items():
+            saved = self.saved(name)
+            state = unwrap(net).state_dict()
+            found[name] = {k: v.detach().cpu().clone() for k, v in state.items() if k in saved}
+        return found
 
     def load_weights(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Load what :meth:`weights` gave. Raises WeightsError where names or shapes differ."""
         for name, net in self.nets.items():
             try:
-                unwrap(net).load_state_dict(weights[name])
+                missing, unexpected = unwrap(net).load_state_dict(weights[name], strict=False)
+                wrong = [*unexpected, *(self.saved(name) & set(missing))]
+                if wrong:
+                    raise KeyError(f"missing or unexpected: {', '.join(sorted(wrong)[:3])}")
             except (KeyError, RuntimeError) as error:
                 raise WeightsError(
                     f"These weights do not fit the network '{name}': {str(error)[:300]}",

@@ -1,19 +1,22 @@
-"""Training LeuSAM: Dice + focal loss on masks, box prompts jittered, windows turned and re-stained.
+"""Training LeuSAM: Dice + focal loss on masks; boxes jittered, points drawn, windows turned and re-stained.
 
-Shapes: B windows, S side of a window, M side of the mask logits.
+Shapes: B windows, S side of a window, C T channels and side of an embedding, M side of the mask logits, K
+candidate masks, P points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cotray.config import SegmentConfig
-from cotray.learning import Batch, Learner
-from cotray.segmentation.leusam import build_leusam
+from cotray.learning import Batch, Learner, unwrap
+from cotray.segmentation.checkpoint import load_sam_checkpoint
+from cotray.segmentation.leusam import LeuSam, Points, best, build_leusam
+from cotray.segmentation.lora import add_lora, merge_lora
 from cotray.segmentation.losses import dice_loss, focal_loss, mask_iou
 from cotray.segmentation.windows import training_windows
 
@@ -26,17 +29,33 @@ QUALITY_WEIGHT = 0.1
 
 
 class LeuSamLearner(Learner):
-    """Batches: image (B, S, S, 3) uint8, mask (B, S, S) 0/1, box (B, 4) float32."""
+    """Batches: mask (B, S, S) 0/1, box (B, 4) float32, and image (B, S, S, 3) uint8 or, where the encoder is
+    frozen and has seen the windows already, embedding (B, C, T, T) float16.
+
+    Embedded windows are neither turned nor re-stained: the embedding would be another.
+    """
 
     monitor = "val_iou"
     monitor_mode = "max"
 
-    def __init__(self, cfg: SegmentConfig, seed: int) -> None:
+    def __init__(
+        self,
+        cfg: SegmentConfig,
+        seed: int,
+        checkpoint: Mapping[str, Tensor] | None = None,
+        build: Callable[[SegmentConfig], LeuSam] = build_leusam,
+    ) -> None:
+        """``checkpoint``: a SAM's tensors to start from. Raises WeightsError where they do not fit."""
         super().__init__()
         self.cfg = cfg
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.nets = {"leusam": build_leusam(cfg)}
+            model = build(cfg)
+            if checkpoint is not None:
+                load_sam_checkpoint(model, checkpoint)
+            if cfg.lora_rank:
+                add_lora(model.image_encoder, cfg.lora_rank)
+        self.nets = {"leusam": model}
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """AdamW over what is not frozen."""
@@ -44,24 +63,43 @@ class LeuSamLearner(Learner):
         train = self.cfg.train
         return {"leusam": torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay)}
 
+    def saved(self, name: str) -> set[str]:
+        """What was trained; a frozen encoder comes from its checkpoint again."""
+        model = unwrap(self.nets[name])
+        frozen = isinstance(model, LeuSam) and model.frozen
+        return {k for k, p in model.named_parameters() if p.requires_grad} if frozen else super().saved(name)
+
+    def whole(self) -> dict[str, Tensor]:
+        """All weights under their plain names, adapters merged. Ends training."""
+        model = unwrap(self.nets["leusam"])
+        merge_lora(model)
+        return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step; scalars loss, iou."""
-        image, mask, box = (batch[key].to(self.device) for key in ("image", "mask", "box"))
-        image, mask, box = turn(image, mask, box)
-        image, box = restain(image), jitter(box, self.cfg.jitter)
-        logits_BMM, quality_B = self.nets["leusam"](image, box)
-        target = F.adaptive_avg_pool2d(mask.float()[:, None], logits_BMM.shape[-2:])[:, 0]
-        iou = mask_iou(logits_BMM.detach(), target)
-        loss = (dice_loss(logits_BMM, target) + FOCAL_WEIGHT * focal_loss(logits_BMM, target)).mean()
-        loss = loss + QUALITY_WEIGHT * F.mse_loss(quality_B, iou)
+        mask, box = batch["mask"].to(self.device), batch["box"].to(self.device)
+        image, embedding = None, None
+        if "embedding" in batch:
+            embedding = batch["embedding"].to(self.device).float()
+        else:
+            image, mask, box = turn(batch["image"].to(self.device), mask, box)
+            image = restain(image)
+        side = self.cfg.image_size // 4
+        target = F.adaptive_avg_pool2d(mask.float()[:, None], side)[:, 0]
+        points = draw_points(target, self.cfg.points, self.cfg.image_size)
+        box = jitter(box, self.cfg.jitter)
+        logits, quality = self.nets["leusam"](image, box, points, embedding)
+        loss, iou = mask_losses(logits, quality, target)
         self.minimise("leusam", loss, self.cfg.train.grad_clip)
         return {"loss": float(loss.detach()), "iou": float(iou.mean())}
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Per window: iou at full size, loss."""
-        image, mask, box = (batch[key].to(self.device) for key in ("image", "mask", "box"))
-        logits, _ = self.nets["leusam"](image, box)
+        mask, box = batch["mask"].to(self.device), batch["box"].to(self.device)
+        image = batch["image"].to(self.device) if "image" in batch else None
+        embedding = batch["embedding"].to(self.device).float() if "embedding" in batch else None
+        logits, _ = best(*self.nets["leusam"](image, box, None, embedding))
         full = F.interpolate(logits[:, None], mask.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         target = mask.float()
         loss = dice_loss(full, target) + FOCAL_WEIGHT * focal_loss(full, target)
@@ -70,6 +108,20 @@ class LeuSamLearner(Learner):
     def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
         """val_iou, val_loss."""
         return {"val_iou": float(outputs["iou"].mean()), "val_loss": float(outputs["loss"].mean())}
+
+
+def mask_losses(logits_BKMM: Tensor, quality_BK: Tensor, target_BMM: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, IoU (B,) of the candidate that would be chosen).
+
+    SAM's rule (Kirillov et al. 2023, section 3): of several candidates only the best one's loss is
+    followed, so that they may specialise; the predicted IoU of all of them is corrected.
+    """
+    count = logits_BKMM.shape[1]
+    logits, target = logits_BKMM.flatten(0, 1), target_BMM.repeat_interleave(count, dim=0)
+    loss_BK = (dice_loss(logits, target) + FOCAL_WEIGHT * focal_loss(logits, target)).view(-1, count)
+    iou_BK = mask_iou(logits.detach(), target).view(-1, count)
+    loss = loss_BK.amin(dim=1).mean() + QUALITY_WEIGHT * F.mse_loss(quality_BK, iou_BK)
+    return loss, iou_BK.gather(1, quality_BK.argmax(dim=1, keepdim=True))[:, 0]
 
 
 # ---- augmentation; randomness from torch's global generator, as Learner asks ---------------------------
@@ -111,3 +163,26 @@ def restain(image_BSS3: Tensor, amount: float = 0.2) -> Tensor:
     gain = 1 + (torch.rand(shape, device=image_BSS3.device) * 2 - 1) * amount
     offset = (torch.rand((shape[0], 1, 1, 1), device=image_BSS3.device) * 2 - 1) * amount * 128
     return (image_BSS3.float() * gain + offset).clamp(0, 255)
+
+
+def draw_points(target_BMM: Tensor, share: float, size: int) -> Points | None:
+    """In ``share`` of the calls one or two points per window, on the cell (1) or beside it (0), else None.
+
+    They are drawn near the mask's edge rather than far from it, where no prompt is needed.
+    ``target_BMM`` is the share of the mask in each low-resolution pixel, ``size`` the window's side.
+    """
+    if float(torch.rand(())) >= share:
+        return None
+    side = target_BMM.shape[-1]
+    inside = (target_BMM > 0.5).float().flatten(1)
+    near = F.avg_pool2d(target_BMM[:, None], side // 4 + 1, stride=1, padding=side // 8)[:, 0].flatten(1)
+    near = near.clamp(0.05, 0.95)
+    label_BP = torch.randint(2, (len(inside), int(torch.randint(1, 3, ()))), device=inside.device)
+    some = inside.any(dim=1, keepdim=True)
+    label_BP = torch.where(some & ~inside.all(dim=1, keepdim=True), label_BP, some.long())
+    chance = torch.where(
+        label_BP[..., None] == 1, (inside * (1 - near))[:, None], ((1 - inside) * near)[:, None]
+    )
+    place = torch.multinomial(chance.flatten(0, 1), 1).view(label_BP.shape)
+    middle = torch.stack([place % side, place // side], dim=-1).float() + 0.5
+    return middle * (size / side) - 0.5, label_BP

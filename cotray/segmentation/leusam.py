@@ -1,25 +1,22 @@
 """LeuSAM: Segment Anything with one box prompt per cell (paper, section 3.2; Kirillov et al. 2023).
 
 The image encoder, prompt encoder and mask decoder are the ``segment_anything`` package's own. `tiny` is
-the same three at a small width, trained from scratch; `vit_*` have the published sizes and start from a
-SAM checkpoint, with everything but the mask decoder frozen.
+the same three at a small width and a fine path beside them (:class:`Detail`), trained from scratch; `vit_*`
+have the published sizes and start from a SAM checkpoint, with everything but the mask decoder frozen.
 
-Shapes: B windows, S side of a window, C channels of an embedding, T = S/16 side of an embedding,
-M = S/4 side of a low-resolution mask.
+Shapes: B windows, S side of a window, C channels of an embedding, T = S/16 side of an embedding, M = S/4
+side of a low-resolution mask, U = C/8 channels of a mask's features, K candidate masks, P points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cotray.config import SegmentConfig
-from cotray.errors import WeightsError
 from cotray.segmentation._torchvision import ensure_torchvision
 
 PATCH = 16
@@ -31,22 +28,74 @@ VIT: dict[str, dict[str, Any]] = {
     "vit_h": {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_attn_indexes": (7, 15, 23, 31)},
 }
 """Published sizes (segment_anything.build_sam)."""
+Points = tuple[Tensor, Tensor]
+"""Places (B, P, 2), x and y in window pixels, and labels (B, P): 1 on the cell, 0 beside it (SAM's own)."""
+
+
+class Embedded(NamedTuple):
+    """Windows as the decoder sees them."""
+
+    embedding_BCTT: Tensor
+    detail_BUMM: Tensor | None = None
+
+    def expand(self, size: int) -> Embedded:
+        """One window's embedding for ``size`` prompts, without a copy."""
+        detail = None if self.detail_BUMM is None else self.detail_BUMM.expand(size, -1, -1, -1)
+        return Embedded(self.embedding_BCTT.expand(size, -1, -1, -1), detail)
+
+
+class Detail(nn.Module):
+    """A fine path past the encoder's patches: colours at M x M, for masks learned from few images.
+
+    SAM learned its edges from a billion masks; `tiny` has hundreds. Early features added to the mask's, as
+    HQ-SAM does (Ke et al. 2023). The last layer starts at zero: a fresh model is the package's own.
+    """
+
+    def __init__(self, channels: int, mask_channels: int) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(3, channels, 7, stride=4, padding=3),
+            nn.GroupNorm(4, channels),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(4, channels),
+            nn.GELU(),
+        )
+        last = nn.Conv2d(channels, mask_channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # a convolution without a bias has None
+        self.fuse = nn.Sequential(
+            nn.Conv2d(mask_channels + channels, channels, 3, padding=1), nn.GELU(), last
+        )
+
+    def forward(self, up_BUMM: Tensor, detail: Tensor) -> Tensor:
+        """The mask's features, refined by the fine ones."""
+        refined: Tensor = up_BUMM + self.fuse(torch.cat([up_BUMM, detail], dim=1))
+        return refined
 
 
 class LeuSam(nn.Module):
-    """Windows and one box each -> one mask each, with a prediction of its quality."""
+    """Windows and one box each (and points, if any) -> one mask each, with a prediction of its quality."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
     def __init__(
-        self, image_encoder: nn.Module, prompt_encoder: nn.Module, mask_decoder: nn.Module, *, frozen: bool
+        self,
+        image_encoder: nn.Module,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        detail: Detail | None = None,
+        *,
+        frozen: bool,
+        best_of_three: bool = False,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
-        self.frozen = frozen
+        self.detail = detail
+        self.frozen, self.best_of_three = frozen, best_of_three
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
         self._freeze()
@@ -54,54 +103,108 @@ class LeuSam(nn.Module):
     def _freeze(self) -> None:
         """Parts that are not trained: SAM's encoders when given, and prompts that LeuSAM never uses."""
         prompt: Any = self.prompt_encoder
-        unused = [*prompt.point_embeddings[:2], prompt.not_a_point_embed, prompt.mask_downscaling]
+        unused = [prompt.not_a_point_embed, prompt.mask_downscaling]
         for part in [self.image_encoder, prompt] if self.frozen else unused:
             part.requires_grad_(False)
 
-    def embed(self, image_BSS3: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 or float in 0..255 -> (B, C, T, T)."""
+    def embed(self, image_BSS3: Tensor) -> Embedded:
+        """(B, S, S, 3) uint8 or float in 0..255 -> embeddings (B, C, T, T), fine features (B, U, M, M)."""
         x_B3SS = (image_BSS3.permute(0, 3, 1, 2).float() - self.pixel_mean) / self.pixel_std
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            embedding: Tensor = self.image_encoder(x_B3SS)
-        return embedding
+        learns = any(p.requires_grad for p in self.image_encoder.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
+            embedding = self.image_encoder(x_B3SS)
+        return Embedded(embedding, None if self.detail is None else self.detail.look(x_B3SS))
 
-    def decode(self, embedding_BCTT: Tensor, box_B4: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and boxes (x0, y0, x1, y1 in window pixels) -> mask logits (B, M, M), IoU (B,).
+    def candidates(
+        self, seen: Embedded, box_B4: Tensor, points: Points | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (x0, y0, x1, y1 in window pixels) -> mask logits (B, K, M, M), predicted IoU (B, K).
 
-        The package's decoder takes one image with many prompts; this is the same forward with one
-        prompt for each of many images.
+        K is 1, SAM's single mask, or the 3 of `best_of_three`. The package's decoder takes one image with
+        many prompts; this is the same forward with one prompt for each of many images.
         """
-        sparse_BN, dense_BCTT = self.prompt_encoder(points=None, boxes=box_B4, masks=None)
+        sparse_BNC, dense_BCTT, place_BCTT = self._prompts(box_B4, points)
         decoder: Any = self.mask_decoder
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        tokens = torch.cat([tokens.expand(len(box_B4), -1, -1), sparse_BN], dim=1)
-        prompt: Any = self.prompt_encoder
-        place = prompt.get_dense_pe().expand(len(box_B4), -1, -1, -1)
-        hidden, source = decoder.transformer(embedding_BCTT + dense_BCTT, place, tokens)
-        source = source.transpose(1, 2).view_as(embedding_BCTT)
-        up_BKMM = decoder.output_upscaling(source)
+        tokens = torch.cat([tokens.expand(len(box_B4), -1, -1), sparse_BNC], dim=1)
+        hidden, source = decoder.transformer(seen.embedding_BCTT + dense_BCTT, place_BCTT, tokens)
+        up_BUMM = decoder.output_upscaling(source.transpose(1, 2).view_as(seen.embedding_BCTT))
+        if self.detail is not None and seen.detail_BUMM is not None:
+            up_BUMM = self.detail(up_BUMM, seen.detail_BUMM)
         heads = zip(decoder.output_hypernetworks_mlps, hidden[:, 1:].unbind(1), strict=False)
-        # All mask tokens are computed so that every parameter is in the graph (DDP wants that); the
-        # first is SAM's single-mask token, the one meant for an unambiguous prompt such as a box.
-        weight = torch.stack([mlp(token) for mlp, token in heads], dim=1)[:, 0]
-        logits_BMM = torch.einsum("bk,bkhw->bhw", weight, up_BKMM)
-        return logits_BMM, decoder.iou_prediction_head(hidden[:, 0])[:, 0]
+        # All mask tokens are computed so that every parameter is in the graph (DDP wants that). The first
+        # is SAM's single-mask token, the one meant for an unambiguous prompt such as a box.
+        wanted = slice(1, None) if self.best_of_three else slice(0, 1)
+        weight_BKU = torch.stack([mlp(token) for mlp, token in heads], dim=1)[:, wanted]
+        logits_BKMM = torch.einsum("bku,buhw->bkhw", weight_BKU, up_BUMM)
+        return logits_BKMM.float(), decoder.iou_prediction_head(hidden[:, 0])[:, wanted].float()
 
-    def forward(self, image_BSS3: Tensor, box_B4: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at once: mask logits (B, M, M) and predicted IoU (B,)."""
-        return self.decode(self.embed(image_BSS3), box_B4)
+    def _prompts(self, box_B4: Tensor, points: Points | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompt tokens (B, N, C), SAM's "no mask" (B, C, T, T) and the places' code (B, C, T, T)."""
+        prompt: Any = self.prompt_encoder
+        # Places are coded by sines of large angles: bf16 would scatter them.
+        with torch.autocast("cuda" if box_B4.is_cuda else "cpu", enabled=False):
+            sparse, dense = prompt(points=points, boxes=box_B4, masks=None)
+            place = prompt.get_dense_pe().expand(len(box_B4), -1, -1, -1)
+            if points is None and self.training:  # their parameters must be in the graph here too
+                sparse = sparse + 0 * sum(kind.weight.sum() for kind in prompt.point_embeddings[:2])
+        return sparse, dense, place
+
+    def decode(self, seen: Embedded, box_B4: Tensor, points: Points | None = None) -> tuple[Tensor, Tensor]:
+        """The mask of each box: logits (B, M, M), predicted IoU (B,)."""
+        return best(*self.candidates(seen, box_B4, points))
+
+    def forward(
+        self,
+        image_BSS3: Tensor | None,
+        box_B4: Tensor,
+        points: Points | None = None,
+        embedding_BCTT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """All at once, from windows or their cached embeddings: candidates (B, K, M, M), IoU (B, K)."""
+        if image_BSS3 is not None:
+            return self.candidates(self.embed(image_BSS3), box_B4, points)
+        assert embedding_BCTT is not None
+        return self.candidates(Embedded(embedding_BCTT), box_B4, points)
+
+
+def best(logits_BKMM: Tensor, iou_BK: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidate of the highest predicted IoU: logits (B, M, M), IoU (B,)."""
+    row, which = torch.arange(len(iou_BK), device=iou_BK.device), iou_BK.argmax(dim=1)
+    return logits_BKMM[row, which], iou_BK[row, which]
+
+
+# ---- building ------------------------------------------------------------------------------------------
 
 
 def build_leusam(cfg: SegmentConfig) -> LeuSam:
     """LeuSAM as configured, with fresh weights."""
+    tiny = cfg.variant == "tiny"
+    if not tiny:
+        return build_sam(cfg, VIT[cfg.variant] | {"window_size": 14})
+    # Every block attends over the whole window: at this size that costs less than windowing.
+    size = {"embed_dim": cfg.embed_dim, "depth": cfg.depth, "num_heads": cfg.heads, "window_size": 0}
+    return build_sam(cfg, size, width=cfg.prompt_dim, heads=4, mlp=256, detail=cfg.detail)
+
+
+def build_sam(
+    cfg: SegmentConfig,
+    encoder: dict[str, Any],
+    *,
+    width: int = 256,
+    heads: int = 8,
+    mlp: int = 2048,
+    detail: int | None = None,
+) -> LeuSam:
+    """The package's three parts for windows of ``cfg.image_size``.
+
+    ``encoder`` are sizes of the image encoder; width, heads and mlp those of the mask decoder (SAM's by
+    default). ``detail`` is the fine path's channels; None makes a SAM to fine-tune, its encoders frozen.
+    """
     ensure_torchvision()
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 
-    tiny = cfg.variant == "tiny"
-    width = cfg.prompt_dim if tiny else 256
-    side = cfg.image_size // PATCH
-    size = _tiny_encoder(cfg) if tiny else VIT[cfg.variant] | {"window_size": 14}
-    encoder = ImageEncoderViT(
+    image_encoder = ImageEncoderViT(
         img_size=cfg.image_size,
         patch_size=PATCH,
         mlp_ratio=4,
@@ -109,58 +212,17 @@ def build_leusam(cfg: SegmentConfig) -> LeuSam:
         qkv_bias=True,
         use_rel_pos=True,
         out_chans=width,
-        **size,
+        **encoder,
     )
+    side = cfg.image_size // PATCH
     prompt = PromptEncoder(
         embed_dim=width,
         image_embedding_size=(side, side),
         input_image_size=(cfg.image_size, cfg.image_size),
         mask_in_chans=16,
     )
-    transformer = TwoWayTransformer(
-        depth=2, embedding_dim=width, mlp_dim=256 if tiny else 2048, num_heads=4 if tiny else 8
-    )
+    transformer = TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=mlp, num_heads=heads)
     decoder = MaskDecoder(num_multimask_outputs=3, transformer=transformer, transformer_dim=width)
-    return LeuSam(encoder, prompt, decoder, frozen=not tiny)
-
-
-def _tiny_encoder(cfg: SegmentConfig) -> dict[str, Any]:
-    """Every block attends over the whole window: at this size that costs less than windowing."""
-    return {
-        "embed_dim": cfg.embed_dim,
-        "depth": cfg.depth,
-        "num_heads": cfg.heads,
-        "window_size": 0,
-        "global_attn_indexes": (),
-    }
-
-
-def load_sam_checkpoint(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put a SAM checkpoint's tensors into a LeuSAM, resizing its positions to the window's side.
-
-    Raises WeightsError where a tensor is missing or does not fit.
-    """
-    own = model.state_dict()
-    missing = [name for name in own if name not in state]
-    if missing:
-        raise WeightsError(
-            f"The SAM checkpoint lacks {len(missing)} tensors, e.g. '{missing[0]}'.",
-            cure="Use the checkpoint of the configured segment.variant.",
-        )
-    fitted = {name: _fit(name, state[name], own[name]) for name in own}
-    model.load_state_dict(fitted)
-
-
-def _fit(name: str, given: Tensor, own: Tensor) -> Tensor:
-    """``given`` in the shape of ``own``; positions are interpolated, anything else must match."""
-    if given.shape == own.shape:
-        return given
-    if name.endswith("pos_embed") and given.ndim == 4 and given.shape[-1] == own.shape[-1]:
-        grid = F.interpolate(given.permute(0, 3, 1, 2), own.shape[1:3], mode="bicubic", align_corners=False)
-        return grid.permute(0, 2, 3, 1)
-    if ".rel_pos_" in name and given.shape[-1] == own.shape[-1]:
-        return F.interpolate(given.T[None], len(own), mode="linear")[0].T
-    raise WeightsError(
-        f"The checkpoint's '{name}' is {tuple(given.shape)}, and {tuple(own.shape)} is needed.",
-        cure="Use the checkpoint of the configured segment.variant.",
-    )
+    fine = Detail(detail, width // 8) if detail else None
+    three = cfg.masks == "best_of_three"
+    return LeuSam(image_encoder, prompt, decoder, fine, frozen=detail is None, best_of_three=three)

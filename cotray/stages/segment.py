@@ -1,4 +1,4 @@
-"""Segment: train LeuSAM (on the dataset's masks, else on phantoms), then find and cut every cell."""
+"""Segment: train LeuSAM, or a rival (on the dataset's masks, else on phantoms); find and cut every cell."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.errors import EmptyDatasetError, WeightsError
 from cotray.imaging.masks import decode_rle, encode_rle, iou, mask_box
 from cotray.imaging.roi import find_cells
-from cotray.learning import derive_seed
+from cotray.learning import Learner, derive_seed
 from cotray.predictor import Cell, build_segmenter, cut_cells, prepare
+from cotray.preparation import carried
 from cotray.runs import StageResult
-from cotray.segmentation.learner import LeuSamLearner, training_windows
-from cotray.segmentation.leusam import load_sam_checkpoint
+from cotray.segmentation.checkpoint import load_sam_checkpoint
+from cotray.segmentation.learner import training_windows
+from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.ingest import single_cell
 from cotray.stages.parts import Plan, part_name, read_parts, run_parts
@@ -35,17 +37,15 @@ MIN_MASKS = 20
 
 
 def run(config: Config, at: StageRun) -> StageResult:
-    """Train LeuSAM on masks of the training split, then cut the cells of every image.
+    """Train the segmenter on masks of the training split, then cut the cells of every image.
 
     Raises EmptyDatasetError where no image has a cell; WeightsError, TrainingError from training.
     """
     ingest = at.input("ingest")
+    config = carried(config, ingest)
     images = ingest.read_parquet("manifest.parquet")
     parts = at.run.need("ingest").result.counts["parts"]
-    train, valid, origin = training_data(config, images, ingest / "images", parts)
-    at.say(f"LeuSAM learns from {len(train['mask'])} {origin} masks")
-    fitted = fit(leusam_job(config, train, valid), config.compute, at)
-    weights = fitted.weights["leusam"]
+    weights, origin = train_segmenter(config, at, images, ingest / "images", parts)
     work = functools.partial(_Cutter, config, weights, single_cell(config), ingest / "images")
     plan = Plan("cells", work, _kept(images, parts), at.folder / "cells", actors=True)
     run_parts(plan, config.compute, at)
@@ -58,29 +58,45 @@ def run(config: Config, at: StageRun) -> StageResult:
     without = sorted(set(images["id"].to_pylist()) - set(cells["image_id"].to_pylist()))
     at.folder.write_json("no_cell.json", without)
     agreement = mask_agreement(cells, images, ingest / "images", parts)
-    return _result(images, cells, without, agreement, origin)
+    return _result(config, images, cells, without, agreement, origin)
 
 
-def leusam_job(config: Config, train: Arrays, valid: Arrays) -> Job:
-    """LeuSAM as a training job; `vit_*` starts from the SAM checkpoint."""
+def train_segmenter(
+    config: Config, at: StageRun, images: pa.Table, folder: Folder, parts: int
+) -> tuple[dict[str, Any], str]:
+    """(weights, which masks it learned from) of `segment.model`; no weights where nothing is learned."""
+    kind = SEGMENTERS[config.segment.model]
+    if kind.build_learner is None:
+        return {}, "no"
+    train, valid, origin = training_data(config, images, folder, parts)
+    at.say(f"{kind.title} learns from {len(train['mask'])} {origin} masks")
+    fitted = fit(segmenter_job(config, train, valid), config.compute, at)
+    return fitted.weights[config.segment.model], origin
+
+
+def segmenter_job(config: Config, train: Arrays, valid: Arrays) -> Job:
+    """The segmenter as a training job; LeuSAM's `vit_*` starts from the SAM checkpoint."""
     segment, seed = config.segment, derive_seed(config.seed, 1)
-    return Job("leusam", functools.partial(build_learner, segment, seed), train, valid, segment.train, seed)
+    build = functools.partial(build_learner, segment, seed)
+    return Job(segment.model, build, train, valid, segment.train, seed)
 
 
 def require_checkpoint(config: Config) -> None:
     """Raise WeightsError where a `vit_*` variant has no SAM checkpoint to start from."""
     segment = config.segment
-    if segment.variant != "tiny" and not segment.checkpoint:
+    if segment.model == "leusam" and segment.variant != "tiny" and not segment.checkpoint:
         raise WeightsError(
             f"segment.variant={segment.variant} fine-tunes a Segment Anything checkpoint, and none is given.",
             cure="Give the file with --set segment.checkpoint=FILE, or use --set segment.variant=tiny.",
         )
 
 
-def build_learner(segment: SegmentConfig, seed: int) -> LeuSamLearner:
-    """A LeuSAM learner; in the worker, so that a large checkpoint is read where it is used."""
-    learner = LeuSamLearner(segment, seed)
-    if segment.variant != "tiny" and segment.checkpoint:
+def build_learner(segment: SegmentConfig, seed: int) -> Learner:
+    """The segmenter's learner; in the worker, so that a large checkpoint is read where it is used."""
+    build = SEGMENTERS[segment.model].build_learner
+    assert build is not None  # what learns nothing has no job
+    learner = build(segment, seed)
+    if segment.model == "leusam" and segment.variant != "tiny" and segment.checkpoint:
         load_sam_checkpoint(learner.nets["leusam"], read_sam_state(segment.checkpoint))
     return learner
 
@@ -221,7 +237,7 @@ def _with_split(cells: pa.Table, images: pa.Table) -> pa.Table:
 
 
 def mask_agreement(cells: pa.Table, images: pa.Table, folder: Folder, parts: int) -> list[float]:
-    """IoU of LeuSAM's mask with the true one, for test images that have one cell and a true mask."""
+    """IoU of the segmenter's mask with the true one, for test images that have one cell and a true mask."""
     test = set(manifest.where(images, split="test")["id"].to_pylist())
     rle = {
         row["image_id"]: row
@@ -239,16 +255,24 @@ def mask_agreement(cells: pa.Table, images: pa.Table, folder: Folder, parts: int
 
 
 def _result(
-    images: pa.Table, cells: pa.Table, without: list[str], agreement: list[float], origin: str
+    config: Config,
+    images: pa.Table,
+    cells: pa.Table,
+    without: list[str],
+    agreement: list[float],
+    origin: str,
 ) -> StageResult:
     counts = {"images": len(images), "cells": len(cells), "images_without_cell": len(without)}
     metrics = {"cells_per_image": len(cells) / max(1, len(images))}
     if agreement:
         metrics["test_mask_iou"] = float(np.mean(agreement))
-    notes = [f"LeuSAM trained on {origin} masks"]
+    kind = SEGMENTERS[config.segment.model]
+    notes = [f"{kind.title} trained on {origin} masks"]
     if without:
         notes.append(f"{len(without)} images without a cell: no_cell.json")
-    files = {"manifest": "manifest.parquet", "weights": "leusam.safetensors", "no_cell": "no_cell.json"}
+    files = {"manifest": "manifest.parquet", "no_cell": "no_cell.json"}
+    if kind.build_net is not None:
+        files["weights"] = f"{config.segment.model}.safetensors"
     return StageResult(counts, metrics, files, notes)
 
 

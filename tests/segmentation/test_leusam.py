@@ -5,16 +5,15 @@ import torch
 from torch import Tensor
 
 from cotray.config import SegmentConfig, load_config
-from cotray.errors import WeightsError
-from cotray.segmentation.leusam import PIXEL_MEAN, VIT, LeuSam, build_leusam, load_sam_checkpoint
+from cotray.segmentation.leusam import PIXEL_MEAN, VIT, LeuSam, best, build_leusam
 
 TINY = SegmentConfig(image_size=64, embed_dim=16, depth=2, heads=2, prompt_dim=16)
 SIDE = TINY.image_size
 
 
-def tiny() -> LeuSam:
+def tiny(**settings: object) -> LeuSam:
     torch.manual_seed(0)
-    model = build_leusam(TINY)
+    model = build_leusam(TINY.model_copy(update=settings))
     with torch.no_grad():  # fresh positions are zero: nothing would show that they are used
         for name, weight in model.named_parameters():
             if "pos" in name:
@@ -42,20 +41,68 @@ def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 # ---- the same forward as the package's -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("detail", [0, 8])
+@pytest.mark.parametrize("with_points", [False, True])
+@pytest.mark.parametrize("masks", ["single", "best_of_three"])
 @torch.no_grad()
-def test_many_windows_decode_as_the_package_decodes_one() -> None:
-    model = tiny()
+def test_many_windows_decode_as_the_package_decodes_one(masks: str, with_points: bool, detail: int) -> None:
+    model = tiny(masks=masks, detail=detail)  # the fine path of a fresh model adds nothing
     from segment_anything.modeling import Sam  # building a LeuSAM has made its import safe
 
     package = Sam(model.image_encoder, model.prompt_encoder, model.mask_decoder).eval()
-    image, box = windows(5)
-    logits, quality = model(image, box)
-    assert logits.shape == (5, SIDE // 4, SIDE // 4) and quality.shape == (5,)
+    (image, box), three = windows(5), masks == "best_of_three"
+    place, label = torch.rand(5, 2, 2) * SIDE, torch.tensor([[1, 0]] * 3 + [[0, 1]] * 2)
+    logits, quality = model(image, box, (place, label) if with_points else None)
+    count = 3 if three else 1
+    assert logits.shape == (5, count, SIDE // 4, SIDE // 4) and quality.shape == (5, count)
     for row in range(5):
         record = {"image": image[row].permute(2, 0, 1).float(), "boxes": box[row : row + 1]}
-        (one,) = package([record | {"original_size": (SIDE, SIDE)}], multimask_output=False)
-        torch.testing.assert_close(logits[row], one["low_res_logits"][0, 0], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(quality[row], one["iou_predictions"][0, 0], rtol=1e-4, atol=1e-4)
+        if with_points:
+            record |= {"point_coords": place[row : row + 1], "point_labels": label[row : row + 1]}
+        (one,) = package([record | {"original_size": (SIDE, SIDE)}], multimask_output=three)
+        torch.testing.assert_close(logits[row], one["low_res_logits"][0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(quality[row], one["iou_predictions"][0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_candidate_of_highest_predicted_iou_is_taken() -> None:
+    logits = torch.arange(6.0).view(2, 3, 1, 1).expand(2, 3, 4, 4)
+    mask, quality = best(logits, torch.tensor([[0.1, 0.9, 0.3], [0.5, 0.2, 0.6]]))
+    assert mask.shape == (2, 4, 4) and mask[:, 0, 0].tolist() == [1.0, 5.0]
+    assert quality.tolist() == pytest.approx([0.9, 0.6])
+
+
+@torch.no_grad()
+def test_decoding_takes_the_best_candidate() -> None:
+    model = tiny(masks="best_of_three")
+    image, box = windows(6)
+    logits, quality = model(image, box)
+    chosen, its_quality = model.decode(model.embed(image), box)
+    assert torch.equal(its_quality, quality.max(dim=1).values)
+    assert torch.equal(chosen, logits[torch.arange(6), quality.argmax(dim=1)])
+
+
+@torch.no_grad()
+def test_the_fine_path_sees_what_a_patch_averages_away() -> None:
+    model = tiny()
+    assert model.detail is not None
+    image, box = windows(2)
+    seen = model.embed(image)
+    assert seen.detail_BUMM is not None and seen.detail_BUMM.shape == (2, 8, SIDE // 4, SIDE // 4)
+    before, _ = model.decode(seen, box)
+    model.detail.fuse[-1].weight.normal_()  # as training does
+    after, _ = model.decode(seen, box)
+    assert (before - after).abs().max() > 1e-2
+    other, _ = model.decode(seen._replace(detail_BUMM=seen.detail_BUMM.flip(-1)), box)
+    assert (other - after).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_cached_embeddings_give_what_their_windows_give() -> None:
+    model = tiny(detail=0)
+    image, box = windows(3)
+    embedding = model.embed(image).embedding_BCTT
+    for given, cached in zip(model(image, box), model(None, box, None, embedding), strict=True):
+        assert torch.equal(given, cached)
 
 
 @torch.no_grad()
@@ -82,14 +129,17 @@ def test_an_image_of_the_mean_colour_reaches_the_encoder_as_zeros() -> None:
 # ---- what is trained -----------------------------------------------------------------------------------
 
 
-def test_every_trained_parameter_of_tiny_gets_a_gradient() -> None:
-    model = tiny().train()
-    logits, quality = model(*windows(2))
+@pytest.mark.parametrize("with_points", [False, True])
+@pytest.mark.parametrize("masks", ["single", "best_of_three"])
+def test_every_trained_parameter_of_tiny_gets_a_gradient(masks: str, with_points: bool) -> None:
+    model = tiny(masks=masks).train()
+    points = torch.rand(2, 1, 2) * SIDE, torch.ones(2, 1)
+    logits, quality = model(*windows(2), points if with_points else None)
     (logits.square().mean() + quality.square().mean()).backward()
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "DDP waits for ever for a gradient that does not come"
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    unused = ("point_embeddings.0", "point_embeddings.1", "not_a_point_embed", "mask_downscaling")
+    unused = ("not_a_point_embed", "mask_downscaling")
     assert frozen and all(name.removeprefix("prompt_encoder.").startswith(unused) for name in frozen)
     assert not any(p.grad is not None for p in model.parameters() if not p.requires_grad)
 
@@ -120,61 +170,7 @@ def test_the_paper_preset_sees_1024_pixels_and_gives_masks_of_256() -> None:
     assert (cfg.variant, cfg.image_size, cfg.window) == ("vit_b", 1024, "image")
     with torch.device("meta"), torch.no_grad():
         model = build_leusam(cfg)
-        embedding = model.embed(torch.empty(1, 1024, 1024, 3, dtype=torch.uint8))
-        logits, quality = model.decode(embedding.expand(3, -1, -1, -1), torch.empty(3, 4))
-    assert embedding.shape == (1, 256, 64, 64)
+        seen = model.embed(torch.empty(1, 1024, 1024, 3, dtype=torch.uint8))
+        logits, quality = model.decode(seen.expand(3), torch.empty(3, 4))
+    assert seen.embedding_BCTT.shape == (1, 256, 64, 64) and seen.detail_BUMM is None
     assert logits.shape == (3, 256, 256) and quality.shape == (3,)
-
-
-# ---- a published checkpoint ----------------------------------------------------------------------------
-
-
-def larger() -> dict[str, Tensor]:
-    """The tiny architecture at twice the side: what a checkpoint for larger windows holds."""
-    torch.manual_seed(2)
-    return build_leusam(TINY.model_copy(update={"image_size": 2 * SIDE})).state_dict()
-
-
-def test_a_checkpoint_of_the_same_side_is_taken_as_it_is() -> None:
-    state, model = tiny().state_dict(), build_leusam(TINY)
-    load_sam_checkpoint(model, state | {"pixel_mean": torch.zeros(3, 1, 1)})
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-
-
-@torch.no_grad()
-def test_positions_of_a_larger_checkpoint_are_interpolated() -> None:
-    state, model = larger(), build_leusam(TINY)
-    ramp = torch.linspace(0, 1, 8)
-    state["image_encoder.pos_embed"] = ramp.view(1, 1, 8, 1).expand(1, 8, 8, 16).clone()
-    distance = torch.linspace(-1, 1, 15)
-    state["image_encoder.blocks.0.attn.rel_pos_h"] = distance.view(15, 1).expand(15, 8).clone()
-    load_sam_checkpoint(model, state)
-    own = model.state_dict()
-    place, relative = own["image_encoder.pos_embed"], own["image_encoder.blocks.0.attn.rel_pos_h"]
-    assert place.shape == (1, 4, 4, 16) and relative.shape == (7, 8)
-    assert torch.allclose(place[0, :, :, 0], place[0, :1, :, 0].expand(4, 4), atol=1e-6), (
-        "columns stay columns"
-    )
-    assert (place[0, 0, :, 0].diff() > 0.1).all(), "and stay in order"
-    torch.testing.assert_close(relative[:, 0], -relative[:, 0].flip(0), rtol=0, atol=1e-5)
-    assert relative[3, 0].abs() < 1e-6, "the middle is distance 0"
-    name = "mask_decoder.iou_token.weight"
-    assert torch.equal(own[name], state[name])
-    logits, _ = model(*windows(1))
-    assert torch.isfinite(logits).all()
-
-
-def test_a_checkpoint_without_a_tensor_is_refused() -> None:
-    state = tiny().state_dict()
-    del state["mask_decoder.iou_token.weight"]
-    with pytest.raises(WeightsError, match=r"lacks 1 tensors.*iou_token.*segment\.variant"):
-        load_sam_checkpoint(build_leusam(TINY), state)
-
-
-def test_a_checkpoint_of_another_width_is_refused_and_changes_nothing() -> None:
-    wide = build_leusam(TINY.model_copy(update={"embed_dim": 32})).state_dict()
-    model = tiny()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(WeightsError, match=r"is \(.*32.*\), and \(.*16.*\) is needed"):
-        load_sam_checkpoint(model, wide)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cotray.config import SegmentConfig
 from cotray.imaging.masks import clean_mask, mask_box
-from cotray.segmentation.leusam import LeuSam, build_leusam
+from cotray.segmentation.leusam import Embedded, LeuSam, Points, build_leusam
 from cotray.segmentation.predictor import CellSegmenter
 
 TINY = SegmentConfig(image_size=64, embed_dim=16, depth=1, heads=2, prompt_dim=16)
@@ -27,8 +27,10 @@ def picture() -> NDArray[np.uint8]:
 class SquareModel(LeuSam):
     """Says that the cell fills its box: what a perfect model would say of a square cell."""
 
-    def decode(self, embedding_BCTT: torch.Tensor, box_B4: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        _, quality = super().decode(embedding_BCTT, box_B4)
+    def decode(
+        self, seen: Embedded, box_B4: torch.Tensor, points: Points | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        _, quality = super().decode(seen, box_B4, points)
         place = torch.arange(16) * 4 + 2.0
         wide = (place > box_B4[:, :1]) & (place < box_B4[:, 2:3])
         high = (place > box_B4[:, 1:2]) & (place < box_B4[:, 3:])
@@ -37,7 +39,8 @@ class SquareModel(LeuSam):
 
 def square_model(cfg: SegmentConfig) -> SquareModel:
     plain = model(cfg)
-    return SquareModel(plain.image_encoder, plain.prompt_encoder, plain.mask_decoder, frozen=False)
+    parts = (plain.image_encoder, plain.prompt_encoder, plain.mask_decoder, plain.detail)
+    return SquareModel(*parts, frozen=False)
 
 
 @pytest.mark.parametrize("cfg", [TINY, WHOLE])
