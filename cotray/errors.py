@@ -13,6 +13,7 @@
     |   |-- ClassError             one class only, or a class without a mapping
     |   |-- TooFewGroupsError      a class has too few groups for a disjoint split
     |   |-- DecodeError            one file cannot be read as an image (quarantined)
+    |   |-- SourceChangedError     a file is not what ingest saw, and the run kept only a reference to it
     |   |-- LabelFileError         a CSV lacks a column or names missing files
     |   |-- DuplicateIdError       one id for two files, or two rows that differ
     |   |-- SubjectError           a subject in two classes, where a dataset gives each one class
@@ -106,6 +107,10 @@ class TooFewGroupsError(DataError):
 
 class DecodeError(DataError):
     """One file cannot be read as an image; ingest quarantines it with ``what`` as the reason."""
+
+
+class SourceChangedError(DataError):
+    """A file is gone or changed since ingest, and the run kept only a reference to it."""
 
 
 class LabelFileError(DataError):
