@@ -216,5 +216,12 @@ class HdlcConfig(Section):
     """Widths of the first five dense layers; the sixth gives the logit."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout between dense layers."""
+    alpha: float = Field(0.1, gt=0, lt=0.5)
+    """A set of classes goes with each answer: for at least 1 - alpha of new groups' images it holds the true
+    class. It holds both where the classifier cannot tell: refer that image to a hematologist. Needs at least
+    1 / alpha - 1 validation groups; with fewer, every image is referred."""
+    coverage: Literal["overall", "per_class"] = "overall"
+    """What 1 - alpha is promised for: all images together, or normal and malignant ones each (then each class
+    needs that many validation groups)."""
     train: TrainConfig = TrainConfig(epochs=40, max_steps=2000, batch_size=64, lr=1e-3, patience=10)
     """Training of HDLC."""

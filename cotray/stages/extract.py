@@ -8,19 +8,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from cotray.config import Config
 from cotray.data.decode import decode_png
-from cotray.features.grafr import GraFR
+from cotray.features.coreset import coreset
+from cotray.features.grafr import GraFR, Matrix
+from cotray.learning import derive_seed
 from cotray.predictor import Embedder
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
-from cotray.stages.cells import column
+from cotray.stages.cells import column, labels
 from cotray.stages.cluster import use_gpu
 from cotray.stages.parts import Plan, part_name, run_parts
 from cotray.stages.weights import array_bytes, load_fitted, read_array
 from cotray.storage import Folder
+
+State = dict[str, NDArray[Any]]
+"""What an index learned, by name."""
 
 
 def run(config: Config, at: StageRun) -> StageResult:
@@ -35,17 +43,22 @@ def run(config: Config, at: StageRun) -> StageResult:
     work = functools.partial(_Extractor, config, fitted.weights["backbone"], device)
     run_parts(Plan("features", work, sources, at.folder / "features", actors=True), config.compute, at)
     rows, feat = _collect(segment, synthetic, at.folder / "features", len(sources))
-    rec, bank = _reconstruct(config, rows, feat)
+    rec, bank, state = _reconstruct(config, rows, feat)
     at.folder.write_parquet("manifest.parquet", rows)
     at.folder.write_bytes("features.npy", array_bytes(rec))
-    at.folder.write_bytes("bank.npy", array_bytes(bank))
+    _save_bank(at.folder, bank, state)
     counts = {
         "cells": len(rows),
         "bank": len(bank),
         "backbone_features": feat.shape[1],
         "features": rec.shape[1],
     }
-    files = {"manifest": "manifest.parquet", "features": "features.npy", "bank": "bank.npy"}
+    files = {
+        "manifest": "manifest.parquet",
+        "features": "features.npy",
+        "bank": "bank.npy",
+        "index": "index.safetensors",
+    }
     return StageResult(counts, {}, files)
 
 
@@ -84,11 +97,9 @@ def _collect(
     return rows, np.stack([feature[name] for name in rows["id"].to_pylist()])
 
 
-def _reconstruct(
-    config: Config, rows: pa.Table, feat_ND: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """GraFR: (reconstructed features of all rows, bank). Bank cells do not see themselves."""
-    in_bank = bank_rows(rows)
+def _reconstruct(config: Config, rows: pa.Table, feat_ND: Matrix) -> tuple[Matrix, Matrix, State]:
+    """(reconstructed features of all rows, bank, its index' state). Bank cells do not see themselves."""
+    in_bank = kept_in_bank(config, rows, feat_ND)
     grafr = GraFR(config.grafr)
     bank = np.ascontiguousarray(feat_ND[in_bank])
     inside = grafr.fit_transform(bank)
@@ -96,11 +107,40 @@ def _reconstruct(
     out[in_bank] = inside
     if (~in_bank).any():
         out[~in_bank] = grafr.transform(np.ascontiguousarray(feat_ND[~in_bank]))
-    return out, bank
+    return out, bank, grafr.state()
+
+
+def kept_in_bank(config: Config, rows: pa.Table, feat_ND: Matrix) -> NDArray[np.bool_]:
+    """Which rows form the bank: those of :func:`bank_rows`, or their coreset where one is asked for."""
+    in_bank = bank_rows(rows)
+    if config.grafr.coreset is None:
+        return in_bank
+    known = np.flatnonzero(in_bank)
+    feat, label = np.ascontiguousarray(feat_ND[known]), labels(rows)[known]
+    kept = np.zeros_like(in_bank)
+    kept[known[coreset(feat, label, config.grafr.coreset, derive_seed(config.seed, 15))]] = True
+    return kept
+
+
+def _save_bank(folder: Folder, bank_ND: Matrix, state: State) -> None:
+    """``bank.npy``, and what its index learned as safetensors (an exact search learns nothing)."""
+    folder.write_bytes("bank.npy", array_bytes(bank_ND))
+    kept = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in state.items()}
+    folder.write_bytes("index.safetensors", save_tensors(kept))
+
+
+def load_bank(at: StageRun) -> dict[str, torch.Tensor]:
+    """``bank`` (N, D), mapped where the disk is local, and its index' state: a bundle's GraFR part."""
+    folder = at.input("extract")
+    if folder.is_local:
+        bank = np.load(folder.at("bank.npy"), mmap_mode="c", allow_pickle=False)
+    else:
+        bank = read_array(folder.read_bytes("bank.npy"))
+    return {"bank": torch.from_numpy(bank), **load_tensors(folder.read_bytes("index.safetensors"))}
 
 
 def bank_rows(rows: pa.Table) -> NDArray[np.bool_]:
-    """Which rows form the bank: real, labelled cells of the training split."""
+    """Which rows may form the bank: real cells of the training split."""
     real = column(rows, "source") == "real"
     return np.asarray(real & (column(rows, "split") == "train"))
 
@@ -124,7 +164,7 @@ def select_rows(rows: pa.Table, splits: Sequence[str], source: str | None = None
 STAGE = Stage(
     name="extract",
     summary="backbone features and graph reconstruction of every cell",
-    version=1,
+    version=2,
     sections=("grafr",),
     needs=("train_backbone",),
     run=run,
