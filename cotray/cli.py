@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from cotray.cli_datasets import datasets_app
 from cotray.cli_select import select
 from cotray.cli_tune import tune
 from cotray.config import Config, load_config
@@ -48,9 +49,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-)
-datasets_app = typer.Typer(
-    help="Known image layouts: list, describe, check yours, draw a phantom.", no_args_is_help=True
 )
 config_app = typer.Typer(help="Settings.", no_args_is_help=True)
 app.add_typer(datasets_app, name="datasets")
@@ -213,48 +211,6 @@ def serve(
     from cotray.stages.serving import serve_forever
 
     serve_forever(bundle, host=host, port=port, replicas=replicas)
-
-
-@datasets_app.command("list")
-def datasets_list() -> None:
-    """The layouts cotray reads."""
-    from cotray.console import print_datasets
-
-    print_datasets()
-
-
-@datasets_app.command("describe")
-def datasets_describe(name: Annotated[str, typer.Argument(help="Layout.")]) -> None:
-    """What a layout looks like on disk, and its published counts."""
-    from cotray.console import print_dataset
-
-    print_dataset(name)
-
-
-@datasets_app.command("check")
-def datasets_check(
-    root: Annotated[str, typer.Argument(help="Folder or URI of the images.")],
-    dataset: Annotated[str, typer.Option(help="Layout to read it as.")] = "folder",
-    sets: Sets = None,
-) -> None:
-    """What is found at a place, by class and subject, against the published counts; reads no pixels."""
-    from cotray.console import print_check
-
-    print_check(build_config(None, None, sets, dataset, root))
-
-
-@datasets_app.command("phantom")
-def datasets_phantom(
-    out: Annotated[Path, typer.Argument(help="New folder to draw into.")],
-    layout: Annotated[str, typer.Option(help="c-nmc, all-idb2 or fields.")] = "all-idb2",
-    subjects: Annotated[int, typer.Option(help="Subjects.")] = 24,
-    per_subject: Annotated[int, typer.Option(help="Images per subject.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
-) -> None:
-    """Draw a phantom data set to disk: procedural smears without any medical meaning."""
-    from cotray.console import write_phantom
-
-    write_phantom(out, layout, subjects, per_subject, seed)
 
 
 @config_app.command("show")

@@ -200,54 +200,6 @@ TOLD = {
 """Stage -> the figures that `cotray status` tells."""
 
 
-def print_datasets() -> None:
-    """The known layouts."""
-    from cotray.data.catalog import DATASETS
-
-    table = Table(box=None, header_style="dim")
-    for heading in ("name", "title", "images hold", "summary"):
-        table.add_column(heading, overflow="fold")
-    for name, layout in DATASETS.items():
-        table.add_row(name, layout.title, "many cells" if layout.multi_cell else "one cell", layout.summary)
-    out.print(table)
-
-
-def print_dataset(name: str) -> None:
-    """One layout in words, with its published counts."""
-    from cotray.data.catalog import find_dataset
-
-    layout = find_dataset(name)
-    out.print(f"[bold]{layout.title}[/bold] ({name})\n{escape(layout.summary)}")
-    for key, value in layout.published.items():
-        out.print(f"  {key}: {value}")
-
-
-def print_check(config: Config) -> None:
-    """What a folder holds when read as a layout, beside the published counts."""
-    from collections import Counter
-
-    from cotray.data.catalog import ImageRecord, find_dataset
-    from cotray.stages.ingest import list_items
-
-    items, rejected = list_items(config)
-    records = [item for item in items if isinstance(item, ImageRecord)]
-    out.print(
-        f"{len(items) + len(rejected)} image files: {len(items)} fit the layout, {len(rejected)} do not"
-    )
-    for path, reason in rejected[:10]:
-        out.print(f"  [yellow]{escape(path)}[/yellow]: {escape(reason)}")
-    for title, values in (
-        ("class", Counter(r.class_name or "unlabelled" for r in records)),
-        ("fold", Counter(r.official_split for r in records if r.official_split)),
-    ):
-        for key, number in sorted(values.items()):
-            out.print(f"  {title} {escape(str(key))}: {number}")
-    out.print(f"  subjects: {len({r.subject for r in records if r.subject}) or 'none named'}")
-    out.print(f"  with a true mask: {sum(r.mask_path is not None for r in records)}")
-    for key, value in find_dataset(config.dataset.name).published.items():
-        out.print(f"  [dim]published {key}: {value}[/dim]")
-
-
 def write_phantom(folder: Path, layout: str, subjects: int, per_subject: int, seed: int) -> None:
     """Draw a phantom data set into a new folder."""
     from cotray.data.phantom import phantom_files, phantom_index

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from cotray.errors import CotrayError, DatasetNotFoundError, RunError, RunNotWritableError
+from cotray.errors import (
+    AccessError,
+    CotrayError,
+    DatasetNotFoundError,
+    RunError,
+    RunNotWritableError,
+    StorageError,
+)
+
+HEADS_AT_ONCE = 256
+"""Files whose beginnings are asked for together; remote places answer them side by side."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +39,15 @@ class Folder:
     def _resolved(self) -> tuple[Any, str]:
         try:
             fs, path = fsspec.core.url_to_fs(self.uri)
-        except (ValueError, ImportError) as error:
-            raise RunError(
-                f"Cannot open this place: {error}", where=self.uri, cure="Check the URI; s3:// needs s3fs."
+        except ImportError as error:
+            raise StorageError(
+                f"This kind of place needs a package that is not installed: {error}.",
+                where=self.uri,
+                cure="For s3:// do `pip install 'cotray[s3]'`; for others, the fsspec package of that name.",
+            ) from error
+        except ValueError as error:
+            raise StorageError(
+                f"Cannot open this place: {error}.", where=self.uri, cure="Check the URI."
             ) from error
         return fs, path.rstrip("/")
 
@@ -68,30 +86,75 @@ class Folder:
         return f"{self.path}/{name}"
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file or folder is there."""
-        return bool(self.fs.exists(self.at(name) if name else self.path))
+        """Whether a file or folder is there. Raises AccessError, StorageError where that cannot be known."""
+        with reachable(self.uri):
+            if self.fs.exists(self.at(name) if name else self.path):
+                return True
+            if not name and not self.is_local:
+                self._look()  # a bucket that may not be listed does not seem to exist
+        return False
+
+    def _look(self) -> None:
+        """Raises what a filesystem says of this folder, unless it says that it is absent."""
+        try:
+            self.fs.ls(self.path, refresh=True)
+        except FileNotFoundError:
+            return
 
     def files(self) -> list[str]:
-        """Relative posix paths of all files below, sorted. Raises DatasetNotFoundError."""
-        if not self.exists():
-            raise DatasetNotFoundError("There is no such folder.", where=self.uri, cure="Check --root.")
-        found = self.fs.find(self.path)
-        return sorted(str(path)[len(self.path) :].lstrip("/") for path in found)
+        """Relative posix paths of all files below, sorted. Raises DatasetNotFoundError, AccessError."""
+        return list(self._find())
 
     def sizes(self) -> dict[str, tuple[int, str]]:
         """Relative path -> (bytes, modification mark) of all files below: a cheap content mark."""
-        found: dict[str, dict[str, Any]] = self.fs.find(self.path, detail=True)
         return {
-            path[len(self.path) :].lstrip("/"): (
-                int(info.get("size") or 0),
-                str(info.get("ETag") or info.get("mtime") or ""),
-            )
-            for path, info in sorted(found.items())
+            path: (int(info.get("size") or 0), str(info.get("ETag") or info.get("mtime") or ""))
+            for path, info in self._find().items()
         }
 
+    def _find(self) -> dict[str, dict[str, Any]]:
+        if not self.exists():
+            raise DatasetNotFoundError("There is no such folder.", where=self.uri, cure="Check --root.")
+        with reachable(self.uri):
+            found: dict[str, dict[str, Any]] = self.fs.find(self.path, detail=True)
+        if self.path in found:
+            raise DatasetNotFoundError(
+                "This is a file, not a folder.",
+                where=self.uri,
+                cure="Give the folder; unpack an archive first.",
+            )
+        # Object stores may hold empty objects that stand for folders.
+        below = {path[len(self.path) :].lstrip("/"): info for path, info in found.items() if path[-1] != "/"}
+        return dict(sorted(below.items()))
+
     def read_bytes(self, name: str) -> bytes:
-        """A file's bytes; FileNotFoundError if absent."""
-        return bytes(self.fs.cat_file(self.at(name)))
+        """A file's bytes. OSError of the file (FileNotFoundError if absent), StorageError of the place."""
+        try:
+            return bytes(self.fs.cat_file(self.at(name)))
+        except OSError:
+            raise  # of this one file: the caller knows what it is worth
+        except Exception as error:  # of the place, in the words of whoever speaks its protocol
+            raise _told(error, self.at(name)) from error
+
+    def read_text(self, name: str) -> str:
+        """A text file below, or at a URI or absolute path of its own. OSError, UnicodeDecodeError."""
+        if "://" in name or os.path.isabs(name):  # noqa: PTH117 - a name, not a path of this machine
+            place, _, name = name.rpartition("/")
+            return Folder(place).read_text(name)
+        return self.read_bytes(name).decode("utf-8-sig")
+
+    def heads(self, names: Sequence[str], size: int) -> Iterator[bytes]:
+        """The first ``size`` bytes of each file, in order; empty where it cannot be read."""
+        for start in range(0, len(names), HEADS_AT_ONCE):
+            paths = [self.at(name) for name in names[start : start + HEADS_AT_ONCE]]
+            with reachable(self.uri):
+                found = self.fs.cat_ranges(paths, 0, size, on_error="return")
+            yield from (head if isinstance(head, bytes) else b"" for head in found)
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from and seek in, without loading all of it. OSError."""
+        file: BinaryIO = self.fs.open(self.at(name), "rb", block_size=65536)
+        return file
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write atomically: a reader sees the old file or the whole new one. RunNotWritableError."""
@@ -108,6 +171,8 @@ class Folder:
                 where=path,
                 cure="Choose another place with --run, or free space and permissions there.",
             ) from error
+        except Exception as error:  # of the place, in the words of whoever speaks its protocol
+            raise _told(error, path) from error
 
     def _replace(self, path: str, data: bytes) -> None:
         temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
@@ -153,6 +218,41 @@ class Folder:
         path = self.at(name) if name else self.path
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
+
+
+@contextmanager
+def reachable(place: str) -> Iterator[None]:
+    """Whatever a filesystem raises inside becomes an AccessError or StorageError that says what to do.
+
+    FileNotFoundError and cotray's own errors pass.
+    """
+    try:
+        yield
+    except (CotrayError, FileNotFoundError):
+        raise
+    except Exception as error:  # every filesystem has errors of its own
+        raise _told(error, place) from error
+
+
+def _told(error: Exception, place: str) -> StorageError:
+    reason = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+    if "credential" in f"{type(error).__name__} {reason}".lower():
+        return AccessError(f"Credentials are missing: {reason}.", where=place, cure=_permission(place))
+    if isinstance(error, PermissionError):
+        return AccessError(f"No permission here: {reason}.", where=place, cure=_permission(place))
+    cure = "Check the address"
+    if place.startswith("s3"):
+        cure += "; a server other than Amazon's is named by AWS_ENDPOINT_URL"
+    return StorageError(f"This place cannot be reached: {reason}.", where=place, cure=f"{cure}.")
+
+
+def _permission(place: str) -> str:
+    if not place.startswith("s3"):
+        return "Check the credentials and permissions of this place."
+    return (
+        "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) and the bucket's policy; "
+        "a public bucket needs FSSPEC_S3_ANON=true."
+    )
 
 
 def absolute(uri: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -11,10 +13,13 @@ from numpy.typing import NDArray
 
 from cotray.config import DatasetConfig
 from cotray.data import layouts
-from cotray.data.records import ImageRecord, Parsed
-from cotray.errors import UnknownNameError, nearest
+from cotray.data.label_files import Read
+from cotray.data.layout_cnmc import CELL
+from cotray.data.names import folders_inside_out, images_below, with_suffix
+from cotray.data.records import ImageRecord, Parsed, Published
+from cotray.errors import DatasetNotFoundError, UnknownNameError, nearest
 
-Parse = Callable[[Sequence[str], Callable[[str], str], DatasetConfig], Parsed]
+Survey = Callable[[Sequence[str], Read, DatasetConfig], Parsed]
 
 
 @dataclass(frozen=True)
@@ -26,66 +31,137 @@ class Layout:
     summary: str
     multi_cell: bool
     """Whether an image is a field with many cells."""
-    parse: Parse
-    """Pure: (relative paths, text reader, settings) -> records and rejected files."""
-    published: Mapping[str, int] = field(default_factory=dict)
+    survey: Survey
+    """Pure: (relative paths, text reader, settings) -> records, rejected files and faults."""
+    published: tuple[Published, ...] = ()
     """Counts as published, to compare a download with."""
+    size: str = ""
+    """Width and height of its images as published, in words."""
+    centroids: int = 0
+    """Published files of blast centroids."""
+
+    def parse(self, files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
+        """:attr:`survey` of data that may be used. Raises its first fault, and DatasetNotFoundError."""
+        parsed = self.survey(files, read, config)
+        if parsed.faults:
+            raise parsed.faults[0]
+        if parsed.rejected and not parsed.records:
+            raise self.misfit(parsed.rejected, config.root)
+        return parsed
+
+    def misfit(self, rejected: Sequence[tuple[str, str]], root: str | None) -> DatasetNotFoundError:
+        """The error of a place where no file fits."""
+        path, reason = rejected[0]
+        return DatasetNotFoundError(
+            f"No file fits the layout of {self.title}; the first is {path}: {reason}.",
+            where=root,
+            cure="See `cotray datasets describe NAME`, or read it as class folders with --dataset folder.",
+        )
 
 
-DATASETS: dict[str, Layout] = {
-    "c-nmc": Layout(
+def _cnmc_counts() -> tuple[Published, ...]:
+    folds = ((2397, 1130), (2418, 1163), (2457, 1096))
+    return (
+        *(
+            Published(f"fold_{k}", kind, count)
+            for k, counts in enumerate(folds)
+            for kind, count in zip(("all", "hem"), counts, strict=True)
+        ),
+        Published("training", "all", 7272, 47),
+        Published("training", "hem", 3389, 26),
+        Published("preliminary", "all", 1219),
+        Published("preliminary", "hem", 648),
+        Published("final", "unlabelled", 2586),
+    )
+
+
+_LAYOUTS = (
+    Layout(
         "c-nmc",
         "C-NMC 2019",
         "C-NMC_training_data/fold_K/{all,hem}/UID_<subject>_<image>_<cell>_{all,hem}.bmp: single cells on "
-        "black; the preliminary set with its labels CSV; subjects are named.",
+        "black; C-NMC_test_prelim_phase_data/*.bmp with its labels CSV (Patient_ID, new_names, labels); "
+        "C-NMC_test_final_phase_data/*.bmp without labels. Subjects are named; each has one class.",
         False,
         layouts.parse_cnmc,
-        {
-            "training malignant": 7272,
-            "training normal": 3389,
-            "subjects malignant": 47,
-            "subjects normal": 26,
-        },
+        _cnmc_counts(),
+        "450x450",
     ),
-    "all-idb1": Layout(
+    Layout(
         "all-idb1",
         "ALL-IDB1",
-        "im/ImXXX_{1,0}.jpg: fields; 1 = from a leukemia patient.",
+        "im/ImXXX_{1,0}.jpg: fields; 1 = from a leukemia patient. xyc/ImXXX_{1,0}.xyc: centroids of the "
+        "blasts, one pair x y a line, empty where there are none. No subjects are named.",
         True,
-        layouts.parse_idb,
-        {"malignant": 49, "normal": 59},
+        layouts.parse_idb1,
+        (Published("", "blast", 49), Published("", "healthy", 59)),
+        "1712x1368 or 2592x1944",
+        centroids=108,
     ),
-    "all-idb2": Layout(
+    Layout(
         "all-idb2",
         "ALL-IDB2",
-        "img/ImXXX_{1,0}.tif: single cells; 1 = blast. Masks of the same stem in masks*/ are used.",
+        "img/ImXXX_{1,0}.tif: single cells; 1 = blast. Masks of the same stem in masks*/ are used. "
+        "No subjects are named.",
         False,
-        layouts.parse_idb,
-        {"malignant": 130, "normal": 130},
+        layouts.parse_idb2,
+        (Published("", "blast", 130), Published("", "healthy", 130)),
+        "257x257; some are smaller",
     ),
-    "sn-am": Layout(
+    Layout(
         "sn-am",
         "SN-AM",
-        "B-ALL and MM folders of 2560x1920 bmp fields; B-ALL is the positive class.",
+        "B-ALL and MM folders (names vary) of bmp fields; B-ALL is the positive class. No subjects named.",
         True,
         layouts.parse_snam,
-        {"malignant": 90, "normal": 100},
+        (Published("", "B-ALL", 90), Published("", "MM", 100)),
+        "2560x1920",
     ),
-    "folder": Layout(
+    Layout(
         "folder",
         "Class folders",
-        "<root>/<class>/**/*.{png,jpg,bmp,tif}; classes by dataset.class_map, subjects by subjects_csv.",
+        "<root>/<class>/**/*.{png,jpg,bmp,tif}; classes by dataset.class_map, subjects by subjects_csv "
+        "(columns path, subject).",
         False,
         layouts.parse_folder,
     ),
-    "phantom": Layout(
+    Layout(
         "phantom",
         "Phantom",
         "Blood smears drawn by a program, with exact masks; no medical meaning. Needs no files.",
         False,
         lambda files, read, config: Parsed([], []),
     ),
-}
+)
+DATASETS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
+
+
+def guess_dataset(files: Sequence[str]) -> tuple[str, str]:
+    """(layout, why) by what most image names look like. Raises EmptyDatasetError where there is none."""
+    images = images_below(files)
+    kinds = Counter(_kind(image) for image in images)
+    name, count = max(kinds.items(), key=lambda item: (item[1], item[0] != "folder"))
+    if name == "all-idb2" and with_suffix(files, ".xyc"):
+        name = "all-idb1"
+    look = {
+        "c-nmc": "are named as C-NMC 2019 does",
+        "all-idb1": "are named ImXXX_{1,0} and are jpg, or have .xyc files",
+        "all-idb2": "are named ImXXX_{1,0}",
+        "sn-am": "lie below B-ALL or MM",
+        "folder": "have names of no published layout",
+    }
+    return name, f"{count} of {len(images)} images {look[name]}"
+
+
+def _kind(image: str) -> str:
+    """The layout that one image's path looks like."""
+    pure, folders = PurePosixPath(image), folders_inside_out(image)
+    if CELL.match(pure.stem) or (pure.stem.isdigit() and any("c-nmc" in f.lower() for f in folders)):
+        return "c-nmc"
+    if layouts.IDB.match(pure.stem):
+        return "all-idb1" if pure.suffix.lower() in {".jpg", ".jpeg"} else "all-idb2"
+    named = any(layouts.B_ALL.search(f) or layouts.MYELOMA.search(f) for f in folders)
+    return "sn-am" if named and folders[0].lower() != "all" else "folder"
 
 
 def find_dataset(name: str) -> Layout:
@@ -141,4 +217,13 @@ def decode_cell_mask(dataset: str, raw: NDArray[np.uint8], mask_path: str) -> ND
     return np.asarray(raw.max(axis=2) > 20)
 
 
-__all__ = ["DATASETS", "ImageRecord", "Layout", "Parsed", "decode_cell_mask", "find_dataset", "limit_records"]
+__all__ = [
+    "DATASETS",
+    "ImageRecord",
+    "Layout",
+    "Parsed",
+    "decode_cell_mask",
+    "find_dataset",
+    "guess_dataset",
+    "limit_records",
+]

@@ -1,154 +1,134 @@
-"""Parsers of the layouts, pure: relative paths (and a text reader for CSVs) in, records out."""
+"""Parsers of ALL-IDB, SN-AM and class folders, pure: relative paths (and a text reader) in, records out.
+
+Each reads its layout as published, however many folders lie above or between, in any case of letters.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from cotray.config import DatasetConfig
+from cotray.data.label_files import Read, no_contradiction, read_centroids, read_csv
+from cotray.data.layout_cnmc import duplicates, parse_cnmc
+from cotray.data.names import (
+    folders_inside_out,
+    images_below,
+    masks_by_stem,
+    natural,
+    stem,
+    with_suffix,
+)
 from cotray.data.records import ImageRecord, Parsed
-from cotray.errors import ClassError, DatasetNotFoundError, EmptyDatasetError, LabelFileError
+from cotray.errors import ClassError, DataError, LabelFileError
 
-Read = Callable[[str], str]
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 NORMAL = {"normal", "benign", "healthy", "hem", "negative", "0", "control"}
-
-_CNMC = re.compile(r"^UID_(H?\d+)_(\d+)_(\d+)_(all|hem)$", re.IGNORECASE)
-_IDB = re.compile(r"^Im(\d+)_([01])$", re.IGNORECASE)
-
-
-def images_below(files: Iterable[str]) -> list[str]:
-    """Image files, naturally sorted; masks and hidden files are not images. Raises EmptyDatasetError."""
-    found = [f for f in files if PurePosixPath(f).suffix.lower() in IMAGES and not _is_side(f)]
-    if not found:
-        raise EmptyDatasetError(
-            "There is no image here.", cure="Check --root; png, jpg, bmp and tif files are read."
-        )
-    return sorted(found, key=natural)
+IDB = re.compile(r"^Im(\d+)_([01])$", re.IGNORECASE)
+_WHICH_IDB = re.compile(r"all[ _-]?idb[ _-]?([12])", re.IGNORECASE)
+B_ALL = re.compile(r"(?<![a-z])b[ _-]?all(?![a-z])|^all$", re.IGNORECASE)
+MYELOMA = re.compile(r"(?<![a-z])mm(?![a-z])|myeloma", re.IGNORECASE)
 
 
-def natural(path: str) -> list[tuple[int, int, str]]:
-    """Sort key: digits by value, so that 2 comes before 10."""
-    pieces = re.split(r"(\d+)", path.lower())
-    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces]
+def parse_idb1(files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
+    """ALL-IDB1: ``im/ImXXX_{1,0}.jpg`` with the blasts' centroids in ``xyc/ImXXX_{1,0}.xyc``."""
+    parsed = _parse_idb("1", files, config)
+    paths = with_suffix(files, ".xyc")
+    points: dict[str, tuple[tuple[float, float], ...]] = {}
+    faults = list(parsed.faults)
+    for record in parsed.records:
+        if stem(record.path) in paths:
+            try:
+                points[record.path] = read_centroids(paths[stem(record.path)], read)
+            except DataError as error:
+                faults.append(error)
+    records = [_idb_record(r.path, r.mask_path, points.get(r.path)) for r in parsed.records]
+    return Parsed(records, parsed.rejected, faults)
 
 
-def _is_side(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return any(p.startswith(".") or p.lower().startswith("mask") for p in parts)
+def parse_idb2(files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
+    """ALL-IDB2: ``img/ImXXX_{1,0}.tif``; masks of the same stem in masks*/ folders."""
+    return _parse_idb("2", files, config)
 
 
-def parse_cnmc(files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
-    """C-NMC 2019: training folds by file name; the preliminary set by its CSV; the final set unlabelled."""
-    labels = _cnmc_csv(files, read)
+def _parse_idb(which: str, files: Sequence[str], config: DatasetConfig) -> Parsed:
+    masks = masks_by_stem(files)
     records, rejected = [], []
-    for path in images_below(files):
-        record = _cnmc_record(path, labels)
-        if record is None:
-            rejected.append((path, "the name is not UID_<subject>_<image>_<cell>_{all,hem}"))
-        else:
-            records.append(record)
-    return _some(records, rejected, "C-NMC 2019")
-
-
-def _cnmc_record(path: str, labels: dict[str, tuple[str, int]]) -> ImageRecord | None:
-    pure = PurePosixPath(path)
-    match = _CNMC.match(pure.stem)
-    if match:
-        fold = next((p.lower() for p in pure.parts if p.lower().startswith("fold")), None)
-        return _cnmc_cell(path, match[1].upper(), int(match[4].lower() == "all"), fold)
-    if pure.name.lower() in labels:
-        patient, label = labels[pure.name.lower()]
-        return _cnmc_cell(path, patient.upper(), label, "preliminary")
-    if pure.stem.isdigit():
-        return ImageRecord(path, None, None, None, official_split="final")
-    return None
-
-
-def _cnmc_cell(path: str, subject: str, label: int, fold: str | None) -> ImageRecord:
-    return ImageRecord(path, label, "all" if label else "hem", subject, official_split=fold)
-
-
-def _cnmc_csv(files: Sequence[str], read: Read) -> dict[str, tuple[str, int]]:
-    """new_names -> (patient, label) of the preliminary set's CSV; patients look like UID_57_29_1_all.bmp."""
-    found: dict[str, tuple[str, int]] = {}
-    for path in files:
-        if path.lower().endswith(".csv") and "prelim" in path.lower():
-            for row in read_csv(path, read, ("Patient_ID", "new_names", "labels")):
-                match = _CNMC.match(PurePosixPath(row["Patient_ID"]).stem)
-                subject = match[1] if match else row["Patient_ID"]
-                if row["labels"] not in ("0", "1"):
-                    raise LabelFileError(
-                        f"The label of {row['new_names']} is '{row['labels']}'.",
-                        where=path,
-                        cure="Write 1 for all, 0 for hem.",
-                    )
-                found[row["new_names"].lower()] = (subject, int(row["labels"]))
-    return found
-
-
-def parse_idb(files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
-    """ALL-IDB1 and ALL-IDB2: ImXXX_1 is malignant, ImXXX_0 normal; masks by stem from masks*/ folders."""
-    masks = _masks(files)
-    records, rejected = [], []
-    for path in images_below(files):
-        stem = PurePosixPath(path).stem
-        match = _IDB.match(stem)
-        if match is None:
+    for path in images_below(files, config.root):
+        folders = (_WHICH_IDB.search(part) for part in folders_inside_out(path))
+        said = next((match[1] for match in folders if match), which)
+        if IDB.match(PurePosixPath(path).stem) is None:
             rejected.append((path, "the name is not ImXXX_{1,0}"))
-            continue
-        label = int(match[2])
-        name = "blast" if label else "healthy"
-        records.append(ImageRecord(path, label, name, None, mask_path=masks.get(stem.lower())))
-    return _some(records, rejected, "ALL-IDB")
+        elif said != which:
+            rejected.append((path, f"it lies in a folder of ALL-IDB{said}"))
+        else:
+            records.append(_idb_record(path, masks.get(stem(path))))
+    return Parsed(records, rejected, list(duplicates(records)))
 
 
-def _masks(files: Sequence[str]) -> dict[str, str]:
-    """Stem -> mask file; of several folders the first by name counts."""
-    masks: dict[str, str] = {}
-    for path in sorted(files, reverse=True):
-        pure = PurePosixPath(path)
-        if pure.suffix.lower() in IMAGES and any(p.lower().startswith("mask") for p in pure.parts[:-1]):
-            masks[pure.stem.lower()] = path
-    return masks
+def _idb_record(
+    path: str, mask: str | None, centroids: tuple[tuple[float, float], ...] | None = None
+) -> ImageRecord:
+    label = int(path[-len(PurePosixPath(path).suffix) - 1])
+    name = "blast" if label else "healthy"
+    return ImageRecord(path, label, name, None, mask_path=mask, centroids=centroids)
 
 
 def parse_snam(files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
-    """SN-AM: folders named like B-ALL (positive) and MM."""
+    """SN-AM: folders named like B-ALL (positive) and MM; the innermost that names one of the two decides."""
     records, rejected = [], []
-    for path in images_below(files):
-        where = "/".join(PurePosixPath(path).parts[:-1]).lower()
-        if re.search(r"b[-_ ]?all", where):
-            records.append(ImageRecord(path, 1, "B-ALL", None))
-        elif re.search(r"(^|/|\b|_)mm(\b|_|/|$)|myeloma", where):
-            records.append(ImageRecord(path, 0, "MM", None))
-        else:
+    for path in images_below(files, config.root):
+        label = next((b for b in map(_snam_label, folders_inside_out(path)) if b is not None), None)
+        if label is None:
             rejected.append((path, "neither below a B-ALL nor an MM folder"))
-    return _some(records, rejected, "SN-AM")
+        else:
+            records.append(ImageRecord(path, label, "B-ALL" if label else "MM", None))
+    return Parsed(records, rejected)
+
+
+def _snam_label(folder: str) -> int | None:
+    """1 B-ALL, 0 MM; None where the folder names neither, or both as SN-AM-BALL-MM does."""
+    malignant, other = B_ALL.search(folder) is not None, MYELOMA.search(folder) is not None
+    return None if malignant == other else int(malignant)
 
 
 def parse_folder(files: Sequence[str], read: Read, config: DatasetConfig) -> Parsed:
-    """Class folders: the innermost folder that the class map names decides. Raises ClassError."""
-    found = images_below(files)
-    labels = {k.lower(): (k, v) for k, v in (config.class_map or _infer(found)).items()}
-    subjects = _subjects(config, read, set(found))
+    """Class folders: the innermost folder that the class map names decides. An unknown map is a fault.
+
+    A subject may have images in two classes here: a patient has both kinds of cells, and the split keeps
+    a subject whole in any case.
+    """
+    found = images_below(files, config.root)
+    faults: list[DataError] = []
+    try:
+        mapped: dict[str, int | None] = dict(config.class_map or _infer(found, config.root))
+    except ClassError as error:
+        mapped, faults = {folders_inside_out(path)[0]: None for path in found if "/" in path}, [error]
+    try:
+        subjects = _subjects(config, read, found)
+    except DataError as error:
+        subjects, faults = {}, [*faults, error]
+    return _classed(found, mapped, subjects, faults)
+
+
+def _classed(
+    found: Sequence[str], mapped: dict[str, int | None], subjects: dict[str, str], faults: list[DataError]
+) -> Parsed:
+    labels = {name.lower(): (name, label) for name, label in mapped.items()}
     records, rejected = [], []
     for path in found:
-        folder = next((p for p in reversed(PurePosixPath(path).parts[:-1]) if p.lower() in labels), None)
+        folder = next((part for part in folders_inside_out(path) if part.lower() in labels), None)
         if folder is None:
             rejected.append((path, "in no folder that dataset.class_map names"))
             continue
         name, label = labels[folder.lower()]
         records.append(ImageRecord(path, label, name, subjects.get(path)))
-    return _some(records, rejected, "class folders")
+    return Parsed(records, rejected, faults)
 
 
-def _infer(files: Sequence[str]) -> dict[str, int]:
+def _infer(files: Sequence[str], root: str | None) -> dict[str, int]:
     """A class map where exactly one of two folders is named like normal; else ClassError with the cure."""
-    names = sorted({PurePosixPath(f).parts[-2] for f in files if len(PurePosixPath(f).parts) > 1})
+    names = sorted({folders_inside_out(file)[0] for file in files if "/" in file})
     normal = [name for name in names if name.lower() in NORMAL]
     if len(names) == 2 and len(normal) == 1:
         return {name: int(name not in normal) for name in names}
@@ -157,40 +137,43 @@ def _infer(files: Sequence[str]) -> dict[str, int]:
     )
     raise ClassError(
         f"Which class folder is malignant is not known; found: {', '.join(names[:10]) or 'no folders'}.",
+        where=root,
         cure=f"Say it with --set 'dataset.class_map={{{example}}}'.",
     )
 
 
-def _subjects(config: DatasetConfig, read: Read, known: set[str]) -> dict[str, str]:
+def _subjects(config: DatasetConfig, read: Read, found: Sequence[str]) -> dict[str, str]:
+    """Image -> subject from the subjects CSV. Raises LabelFileError, DuplicateIdError."""
     if not config.subjects_csv:
         return {}
-    rows = list(read_csv(config.subjects_csv, read, ("path", "subject")))
-    missing = [row["path"] for row in rows if row["path"] not in known]
+    rows = read_csv(config.subjects_csv, read, ("path", "subject"))
+    known = {path.lower(): path for path in found} | {path: path for path in found}
+    pairs, missing = [], []
+    for row in rows:
+        path = str(PurePosixPath(row["path"].replace("\\", "/")))
+        here = known.get(path) or known.get(path.lower())
+        if here is None:
+            missing.append(path)
+        else:
+            pairs.append((here, row["subject"]))
     if missing:
         raise LabelFileError(
             f"{len(missing)} files named there do not exist, the first: {missing[0]}.",
             where=config.subjects_csv,
             cure="Paths must be relative to --root, as in Benign/a.png.",
         )
-    return {row["path"]: row["subject"] for row in rows}
+    return no_contradiction(pairs, config.subjects_csv)
 
 
-def read_csv(path: str, read: Read, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV that must have some columns. Raises LabelFileError."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(read(path))))
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise LabelFileError(f"Cannot read this CSV: {error}", where=path) from error
-    lacking = [c for c in columns if not rows or c not in rows[0]]
-    if lacking:
-        raise LabelFileError(f"The CSV lacks the columns: {', '.join(lacking)}.", where=path)
-    return rows
-
-
-def _some(records: list[ImageRecord], rejected: list[tuple[str, str]], title: str) -> Parsed:
-    if records:
-        return Parsed(records, rejected)
-    raise DatasetNotFoundError(
-        f"No file fits the layout of {title}; the first is {rejected[0][0]}: {rejected[0][1]}.",
-        cure="See `cotray datasets describe NAME`, or read it as class folders with --dataset folder.",
-    )
+__all__ = [
+    "B_ALL",
+    "IDB",
+    "MYELOMA",
+    "images_below",
+    "natural",
+    "parse_cnmc",
+    "parse_folder",
+    "parse_idb1",
+    "parse_idb2",
+    "parse_snam",
+]

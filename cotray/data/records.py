@@ -1,9 +1,12 @@
-"""What a layout's parser gives."""
+"""What a layout's parser gives, and what its publishers counted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from cotray.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,26 @@ class ImageRecord:
     """A mask of the cell, where there is one."""
     official_split: str | None = None
     """Fold or phase as published."""
+    centroids: tuple[tuple[float, float], ...] | None = None
+    """(x, y) in pixels of every blast, where the dataset points them out; empty: none in this image."""
 
 
 class Parsed(NamedTuple):
-    """Records, and image files that do not fit the layout with the reason."""
+    """What a parser makes of a listing."""
 
     records: list[ImageRecord]
+    """Images that fit the layout."""
     rejected: list[tuple[str, str]]
+    """Image files that do not, with the reason."""
+    faults: Sequence[DataError] = ()
+    """Why these data must not be used as they are: wrong tables, duplicate ids, contradictions."""
+
+
+class Published(NamedTuple):
+    """Images of one class in one part of a dataset, as its publishers count them."""
+
+    part: str
+    """`fold_K`, `training` (all folds), `preliminary`, `final`; empty where a dataset has no parts."""
+    class_name: str
+    images: int
+    subjects: int | None = None
