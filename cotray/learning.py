@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class Learner(ABC):
         self.device = torch.device("cpu")
         self.total_steps = 1
         self.step = 0
+        self.share, self.last_piece = 1.0, True
+        self._sums: dict[str, list[Tensor | None]] = {}
 
     @abstractmethod
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -118,14 +120,35 @@ class Learner(ABC):
                 group["lr"] = group["base_lr"] * factor
         self.step += 1
 
+    def begin_piece(self, share: float, last: bool) -> None:
+        """The next train step sees a piece of a batch, ``share`` of its items; ``last``: the step follows."""
+        self.share, self.last_piece = share, last
+
     def minimise(self, name: str, loss: Tensor, grad_clip: float) -> None:
-        """Backward and one step of the optimizer ``name``, its gradients' norm clipped."""
+        """Backward and one step of the optimizer ``name``, its gradients' norm clipped.
+
+        Of a batch in pieces, each one's gradients are kept; the step is made with their sum at the last.
+        """
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with torch.autocast(self.device.type, enabled=False):  # only the forward is in mixed precision
+            (loss * self.share).backward()
         owned = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(owned, grad_clip)
-        optimizer.step()
+        self._add_kept(name, owned)
+        if self.last_piece:
+            torch.nn.utils.clip_grad_norm_(owned, grad_clip)
+            optimizer.step()
+
+    def _add_kept(self, name: str, owned: Sequence[Tensor]) -> None:
+        """Earlier pieces' gradients go into ``owned``'s own; they are kept apart because another network's
+        loss (a GAN's) also leaves gradients there."""
+        kept = self._sums.pop(name, None)
+        for parameter, earlier in zip(owned, kept or (), strict=False):
+            if earlier is not None:
+                parameter.grad = earlier if parameter.grad is None else parameter.grad.add_(earlier)
+        if not self.last_piece:
+            self._sums[name] = [p.grad for p in owned]
+            self.optimizers[name].zero_grad(set_to_none=True)
 
     def saved(self, name: str) -> set[str]:
         """Names in the state of the network ``name`` that are kept: all, unless the rest can be had again."""
@@ -168,6 +191,13 @@ class Learner(ABC):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.step = int(state["step"])
+
+
+def mixed_precision(precision: str, device: torch.device) -> bool:
+    """Whether training steps on ``device`` run under bf16 autocast (`train.precision`)."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
 
 
 def unwrap(net: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from cotray.learning import (
     Learner,
     cosine_lr,
     derive_seed,
+    mixed_precision,
     unwrap,
     weighted_bce,
     weighted_scores,
@@ -158,6 +159,59 @@ def test_a_resumed_learner_goes_on_as_if_nothing_had_happened(cut: int) -> None:
     for name, value in whole.weights()["net"].items():
         torch.testing.assert_close(second.weights()["net"][name], value, rtol=0, atol=0)
     assert second.step == whole.step == TOTAL
+
+
+# ---- batches in pieces, mixed precision ------------------------------------------------------------
+
+
+class Pair(Learner):
+    """Two networks, one of which is seen through the other, as a GAN's are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.nets = {"a": nn.Linear(4, 3), "b": nn.Linear(3, 1)}
+
+    def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {name: torch.optim.SGD(net.parameters(), lr=0.5) for name, net in self.nets.items()}
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        made = self.nets["a"](batch["x"])
+        loss = self.nets["b"](made)[:, 0].tanh().mean()
+        wish = (self.nets["b"](made.detach())[:, 0] - 1).square().mean()
+        self.minimise("a", loss, grad_clip=0.3)  # leaves gradients in b that are not b's to follow
+        self.minimise("b", wish, grad_clip=0.3)
+        return {"loss": float(loss.detach())}
+
+    def predict_step(self, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
+    def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+        return {}
+
+
+def after_three_steps(sizes: list[int]) -> list[Tensor]:
+    learner = Pair()
+    learner.prepare(torch.device("cpu"), lambda net: net, 1)
+    batches = torch.randn(3, 10, 4, generator=torch.Generator().manual_seed(2))
+    for batch in batches:
+        for number, piece in enumerate(batch.split(sizes)):
+            learner.begin_piece(len(piece) / len(batch), last=number == len(sizes) - 1)
+            learner.train_step({"x": piece})
+    return [p.detach() for net in learner.nets.values() for p in net.parameters()]
+
+
+@pytest.mark.parametrize("sizes", [[5, 5], [3, 3, 3, 1], [9, 1]])
+def test_a_batch_in_pieces_makes_the_step_of_the_whole(sizes: list[int]) -> None:
+    whole, pieces = after_three_steps([10]), after_three_steps(sizes)
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-6)
+    assert not torch.allclose(whole[0], Pair().nets["a"].weight, atol=1e-3), "three steps move the weights"
+
+
+def test_mixed_precision_is_automatic_on_a_gpu_only() -> None:
+    cpu = torch.device("cpu")
+    asked = [mixed_precision(precision, cpu) for precision in ("auto", "fp32", "bf16")]
+    assert asked == [False, False, True]
 
 
 def test_training_learns_and_scores() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cotray.config import TrainConfig
-from cotray.learning import Learner, derive_seed
+from cotray.learning import Learner, derive_seed, mixed_precision
 
 Arrays = Mapping[str, NDArray[Any]]
+Pieces = Sequence[NDArray[np.int64]]
+"""Indices of a batch's items, as many pieces as `train.accumulate` makes of it."""
 STATE = "state.pt"
 
 
@@ -100,9 +102,9 @@ def _epoch(
     learner.set_train(True)
     sums: dict[str, float] = {}
     steps = 0
-    for index in _batches(length(train), job, epoch, rank, world):
+    for pieces in _batches(length(train), job, epoch, rank, world):
         learner.schedule()
-        for key, value in learner.train_step(_batch(train, index)).items():
+        for key, value in _step(learner, job, train, pieces).items():
             sums[key] = sums.get(key, 0.0) + value
         steps += 1
         if world == 1 and not math.isfinite(sums["loss"]):
@@ -110,6 +112,20 @@ def _epoch(
     row = {key: value / steps for key, value in sums.items()}
     row |= _validate(learner, valid, job.config.batch_size)
     return row | {"epoch": float(epoch + 1), "seconds": time.perf_counter() - started}
+
+
+def _step(learner: Learner, job: Job, train: Arrays, pieces: Pieces) -> dict[str, float]:
+    """One optimizer step over a batch in pieces; the mean of its scalars over all items."""
+    mixed = mixed_precision(job.config.precision, learner.device)
+    row: dict[str, float] = {}
+    for number, piece in enumerate(pieces):
+        share = len(piece) / sum(map(len, pieces))
+        learner.begin_piece(share, last=number == len(pieces) - 1)
+        with torch.autocast(learner.device.type, torch.bfloat16, enabled=mixed):
+            scalars = learner.train_step(_batch(train, piece))
+        for key, value in scalars.items():
+            row[key] = row.get(key, 0.0) + share * value
+    return row
 
 
 def _agree(row: dict[str, float], world: int) -> dict[str, float]:
@@ -160,15 +176,21 @@ def _checkpoint(state: dict[str, Any], learner: Learner, row: dict[str, float], 
         ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
-def _batches(n: int, job: Job, epoch: int, rank: int, world: int) -> Iterator[NDArray[np.int64]]:
-    """Index arrays of this rank's share of each global batch; a last batch too small to norm is left out."""
+def _batches(n: int, job: Job, epoch: int, rank: int, world: int) -> Iterator[Pieces]:
+    """This rank's share of each global batch; a last batch too small to norm is left out.
+
+    A batch comes in at most ``accumulate`` pieces of ``batch_size`` items over all ranks, as many for every
+    rank: each ends with an exchange of gradients.
+    """
     order = np.random.default_rng(derive_seed(job.seed, epoch, 7)).permutation(n)
-    size = max(job.config.batch_size, 2 * world)
+    batch, most = job.config.batch_size, job.config.accumulate
+    size = max(batch * most, 2 * world)
     for start in range(0, n, size):
         whole = order[start : start + size]
         if start and len(whole) < 2 * world:
             return
-        yield whole[rank::world]
+        count = max(1, min(most, math.ceil(len(whole) / batch), len(whole) // (2 * world)))
+        yield [piece[rank::world] for piece in np.array_split(whole, count)]
 
 
 def _batch(arrays: Arrays, index: NDArray[np.int64]) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ def within_limit(job: Job) -> Job:
     config = job.config
     if config.max_steps is None:
         return job
-    steps = max(1, math.ceil(length(job.train) / config.batch_size))
+    steps = max(1, math.ceil(length(job.train) / (config.batch_size * config.accumulate)))
     epochs = max(1, min(config.epochs, round(config.max_steps / steps)))
     return dataclasses.replace(job, config=config.model_copy(update={"epochs": epochs}))
 

@@ -68,12 +68,12 @@ class LeuGanLearner(Learner):
 
     def _judge(self, x_B3SS: Tensor) -> Tensor:
         logit: Tensor = self.nets["discriminator"](diff_augment(x_B3SS) if self.cfg.diffaugment else x_B3SS)
-        return logit
+        return logit.float()
 
     @torch.no_grad()
     def _average(self) -> None:
         """Exponential moving average of weights; statistics of batch norm are copied."""
-        if "ema" not in self.nets:
+        if "ema" not in self.nets or not self.last_piece:
             return
         source = unwrap(self.nets["generator"])
         decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy import ToyLearner, toy_arrays
+from toy import PlainLearner, ToyLearner, toy_arrays
 
 from cotray.config import ComputeConfig, TrainConfig
 from cotray.errors import NonFiniteLossError, WeightsError
@@ -70,6 +70,35 @@ def test_two_workers_train_by_ddp_and_stop_together(tmp_path: Path) -> None:
     assert len(losses) == 40 or losses.index(min(losses)) == len(losses) - 3
 
 
+def plain(name: str, tmp_path: Path, **settings: object) -> Fitted:
+    config = TrainConfig(epochs=3, batch_size=24).model_copy(update=settings)
+    toy = Job(
+        "toy", functools.partial(PlainLearner, 3), toy_arrays(100, 0), toy_arrays(40, 1), config, seed=5
+    )
+    return fit(toy, COMPUTE, stage(tmp_path, name))
+
+
+def test_accumulated_batches_step_as_one_large_batch(tmp_path: Path) -> None:
+    whole = plain("h", tmp_path)  # 100 items: four batches of 24 and one of 4
+    pieces = plain("i", tmp_path, batch_size=8, accumulate=3)
+    for row, other in zip(whole.history, pieces.history, strict=True):
+        assert other["loss"] == pytest.approx(row["loss"], abs=1e-5)
+        assert other["items"] < row["items"] / 2
+    torch.testing.assert_close(pieces.weights, whole.weights, rtol=0, atol=1e-5)
+
+
+def test_mixed_precision_computes_in_bf16_and_validates_in_fp32(tmp_path: Path) -> None:
+    mixed = plain("j", tmp_path, precision="bf16")
+    assert [row["half"] for row in mixed.history] == [1.0] * 3
+    assert mixed.weights["net"]["0.weight"].dtype is torch.float32
+    assert mixed.history[-1]["val_loss"] < mixed.history[0]["val_loss"]
+    net = PlainLearner(0)
+    net.load_weights(mixed.weights)
+    best = min(row["val_loss"] for row in mixed.history)
+    valid = {key: torch.from_numpy(value) for key, value in toy_arrays(40, 1).items()}
+    assert net.score(net.predict_step(valid))["val_loss"] == pytest.approx(best, abs=1e-6)
+
+
 def test_steps_bound_epochs() -> None:
     toy = job()  # 100 items in batches of 16: seven steps an epoch
 
@@ -78,6 +107,8 @@ def test_steps_bound_epochs() -> None:
         return within_limit(dataclasses.replace(toy, config=config)).config.epochs
 
     assert [epochs(most) for most in (None, 1, 14, 21, 1000)] == [6, 1, 2, 3, 6]
+    toy = dataclasses.replace(toy, config=toy.config.model_copy(update={"accumulate": 3}))  # three steps now
+    assert [epochs(most) for most in (None, 1, 6, 9, 1000)] == [6, 1, 2, 3, 6]
 
 
 def test_nan_stops_and_names_the_model(tmp_path: Path) -> None:

@@ -49,6 +49,21 @@ class ToyLearner(Learner):
         return {"val_loss": float(loss)}
 
 
+class PlainLearner(ToyLearner):
+    """Without dropout, and stepping by the shared ``minimise``; says in which type it computes."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        torch.manual_seed(seed)
+        self.nets = {"net": nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))}
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        half = self.nets["net"](batch["x"]).dtype is torch.bfloat16
+        loss = self._loss(batch)
+        self.minimise("adam", loss, 1.0)
+        return {"loss": float(loss), "half": float(half), "items": float(len(batch["x"]))}
+
+
 def toy_arrays(n: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 4)).astype(np.float32)
