@@ -63,7 +63,8 @@ def _load(image: Image.Image, data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            return image
     except Exception as error:  # zlib, struct, OSError, SyntaxError: all mean damage
         reason = _reason(error)
         kind = "truncated" if "truncat" in reason or "end of" in reason else "corrupt"
@@ -82,7 +83,7 @@ def _rgb(image: Image.Image) -> Rgb:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
-    return np.array(image.convert("RGB"), np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
 def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -97,9 +98,13 @@ def _eight_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) RGB or (H, W) grey -> PNG, fast rather than small."""
+    """(H, W, 3) RGB or (H, W) grey -> PNG, fast rather than small.
+
+    OpenCV's own settings (level 1, run lengths of differences to the left neighbour). Naming the level,
+    even the same one, would switch to its general strategy: three times as slow, and no smaller.
+    """
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-    return bytes(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+    return bytes(cv2.imencode(".png", bgr)[1].tobytes())
 
 
 def decode_png(data: bytes) -> Rgb:

@@ -26,10 +26,11 @@ LIT = 32
 """Brighter than the faint fringe that compression leaves around a cell on black."""
 
 
-def pixel_digest(rgb: NDArray[np.uint8]) -> str:
+def pixel_digest(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> str:
     """sha256 over shape and decoded pixels: equal for the same picture in another file format."""
-    head = np.asarray(rgb.shape, np.int64).tobytes()
-    return hashlib.sha256(head + np.ascontiguousarray(rgb).tobytes()).hexdigest()
+    digest = hashlib.sha256(np.asarray(pixels.shape, np.int64).tobytes())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
 
 
 def perceptual_hash(rgb: NDArray[np.uint8]) -> int:
@@ -47,12 +48,12 @@ def perceptual_hash(rgb: NDArray[np.uint8]) -> int:
 
 def _inside(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The middle two thirds of what is not black; the whole image where it is not on black."""
-    lit = grey > LIT
-    if (grey > BLACK).mean() > 1 - BLACK_SHARE or not lit.any():
+    if np.count_nonzero(grey > BLACK) > (1 - BLACK_SHARE) * grey.size:
         return grey
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    cell = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = cell.shape
+    x, y, width, height = cv2.boundingRect((grey > LIT).view(np.uint8))
+    if not width:
+        return grey
+    cell = grey[y : y + height, x : x + width]
     return cell[height // 6 : height - height // 6, width // 6 : width - width // 6]
 
 

@@ -2,27 +2,33 @@
 
 A part that exists is never computed again, so a killed stage continues where it was; memory is bounded
 by the parts in flight; and a part's content depends on its items alone, never on the worker.
+
+A part travels with its own items, as one block: what a task is sent does not grow with the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import ray
 import ray.data
 
-from cotray import manifest
+from cotray import errors, manifest
 from cotray.config import ComputeConfig
+from cotray.errors import CotrayError
 from cotray.stages.base import StageRun
 from cotray.stages.cluster import cpus, use_gpu
 from cotray.storage import Folder
 
 Work = Callable[[int, Any], pa.Table]
 """(part number, that part's items) -> rows with pixels."""
+TASK_CPUS = 0.5
+"""Two tasks a CPU: Ray Data looks about ten times a second for tasks that are over, and a core with one
+task alone would wait for that long after each of them."""
 
 
 @dataclass(frozen=True)
@@ -42,64 +48,78 @@ class Plan:
 
 
 def run_parts(plan: Plan, compute: ComputeConfig, at: StageRun) -> None:
-    """Write every part of the plan that is not there yet."""
+    """Write every part of the plan that is not there yet. Raises the CotrayError that a worker met."""
     total = len(plan.items)
     todo = [i for i in range(total) if not plan.out.exists(part_name(i))]
     if len(todo) < total:
         at.say(f"{total - len(todo)} of {total} parts of {plan.what} are there already")
     if not todo:
         return
-    items = ray.put(list(plan.items))
-    dataset = ray.data.from_items([{"part": i} for i in todo], override_num_blocks=len(todo))
-    dataset = dataset.map_batches(
-        _PartWorker if plan.actors else _stateless(plan, items),
+    blocks = [pd.DataFrame({"part": [i], "items": [plan.items[i]]}) for i in todo]
+    dataset = ray.data.from_pandas(blocks).map_batches(
+        _PartWorker if plan.actors else _stateless(plan),
         batch_size=1,
-        **(_actor_options(plan, items, compute, len(todo)) if plan.actors else {}),
+        batch_format="pandas",
+        **(_actor_options(plan, compute, len(todo)) if plan.actors else {"num_cpus": TASK_CPUS}),
     )
     done, rows = total - len(todo), 0
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
+        _raise_told(batch["error"])
         done += len(batch)
-        rows += int(pc.sum(batch["rows"]).as_py() or 0)
+        rows += int(batch["rows"].sum())
         at.voice.progress(plan.what, done, total, f"{rows} rows")
 
 
-def _actor_options(plan: Plan, items: Any, compute: ComputeConfig, parts: int) -> dict[str, Any]:
+def _actor_options(plan: Plan, compute: ComputeConfig, parts: int) -> dict[str, Any]:
     # Half a CPU each leaves room for readers: a pool that takes every CPU can starve them for ever.
     gpu = use_gpu(compute)
     size = max(1, min(1 if gpu else cpus(), parts))
     return {
-        "fn_constructor_args": (plan.build, plan.out, items),
+        "fn_constructor_args": (plan.build, plan.out),
         "compute": ray.data.ActorPoolStrategy(size=size),
         "num_cpus": 0.5,
         **({"num_gpus": 1} if gpu else {}),
     }
 
 
-def _stateless(plan: Plan, items: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _stateless(plan: Plan) -> Callable[[pd.DataFrame], pd.DataFrame]:
     build, out = plan.build, plan.out
 
-    def work(batch: dict[str, Any]) -> dict[str, Any]:
-        return _PartWorker(build, out, items)(batch)
+    def work(batch: pd.DataFrame) -> pd.DataFrame:
+        return _PartWorker(build, out)(batch)
 
     return work
 
 
 class _PartWorker:
-    """The callable that Ray Data runs; one row in (a part number), one row out (its size)."""
+    """The callable that Ray Data runs; one row in (a part), one row out (its size, or what went wrong)."""
 
-    def __init__(self, build: Callable[[], Work], out: Folder, items: Any) -> None:
-        self.work, self.out, self.items = build(), out, ray.get(items)
+    def __init__(self, build: Callable[[], Work], out: Folder) -> None:
+        self.work, self.out = build(), out
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        counts = [self._one(int(part)) for part in batch["part"]]
-        return {"part": batch["part"], "rows": counts}
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        pairs = zip(batch["part"], batch["items"], strict=True)
+        return pd.DataFrame([self._told(int(part), items) for part, items in pairs])
 
-    def _one(self, part: int) -> int:
-        rows = self.work(part, self.items[part])
+    def _told(self, part: int, items: Any) -> dict[str, Any]:
+        try:
+            return {"part": part, "rows": self._one(part, items), "error": ""}
+        except CotrayError as error:
+            return {"part": part, "rows": 0, "error": json.dumps([type(error).__name__, *error.args])}
+
+    def _one(self, part: int, items: Any) -> int:
+        rows = self.work(part, items)
         if "part" in rows.schema.names:
             rows = manifest.assign(rows, "part", [part] * len(rows))
         self.out.write_parquet(part_name(part), rows)
         return len(rows)
+
+
+def _raise_told(told: Iterable[str]) -> None:
+    """Raise what a worker met. Ray would wrap it, and the user would see Ray's traceback instead."""
+    for error in filter(None, told):
+        kind, what, where, cure = json.loads(error)
+        raise getattr(errors, kind)(what, where=where, cure=cure)
 
 
 def part_name(index: int) -> str:
