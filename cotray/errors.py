@@ -25,6 +25,7 @@
     |-- RunError               the run folder or one of its stages is not usable
     |   |-- RunNotWritableError
     |   |-- RunMismatchError       the folder holds a run made with other settings
+    |   |-- SplitChangedError      the frozen split, or a manifest under it, was changed
     |   `-- MissingStageError      an earlier stage has not been run
     |-- ModelError             weights or training went wrong
     |   |-- WeightsError           a file of weights is missing, truncated or of another architecture
@@ -155,6 +156,10 @@ class RunNotWritableError(RunError):
 
 class RunMismatchError(RunError):
     """The folder holds a run that cannot be continued with these settings."""
+
+
+class SplitChangedError(RunError):
+    """The frozen split, or a manifest that follows it, was changed after it was made."""
 
 
 class MissingStageError(RunError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from cotray.config import Config
 from cotray.errors import UnknownNameError, nearest
@@ -12,6 +13,7 @@ from cotray.runs import Run, StageRecord, environment, fingerprint, now
 from cotray.stages import classify, evaluate, extract, ingest, segment, select, synthesize, train_backbone
 from cotray.stages.base import Stage, StageRun, Voice
 from cotray.stages.cluster import connect
+from cotray.stages.frozen import verify_split
 from cotray.tracking import Tracker, open_tracker
 
 STAGES: dict[str, Stage] = {
@@ -79,7 +81,9 @@ def run_pipeline(request: Request) -> dict[str, StageRecord]:
 
 
 def run_stage(stage: Stage, request: Request, run: Run, print_: str, tracker: Tracker) -> StageRecord:
-    """One stage, tracked and recorded."""
+    """One stage, tracked and recorded; before it, the split it will read is verified. SplitChangedError."""
+    if stage.needs:
+        verify_split(run, list(takewhile(lambda name: name != stage.name, STAGES)))
     begun = run.start(stage.name, print_)
     child = tracker.child(stage.name, begun.get("mlflow_run_id"))
     run.stage(stage.name).write_json("started.json", begun | {"mlflow_run_id": child.run_id})

@@ -30,6 +30,7 @@ from cotray.selection.select import here
 from cotray.stages.base import Voice
 from cotray.stages.cluster import connect, cpus
 from cotray.stages.evaluators import actors
+from cotray.stages.frozen import verify_split
 from cotray.stages.table import pipeline_only
 from cotray.stages.table_file import TEXT
 from cotray.stages.tune_follow import Follow
@@ -46,7 +47,7 @@ from cotray.stages.tune_space import (
     needs_pipeline,
     with_settings,
 )
-from cotray.stages.tune_stages import StageTrials, require_same_stages
+from cotray.stages.tune_stages import EARLIER, StageTrials, require_same_stages
 from cotray.stages.tune_trial import Evaluator, failed_row, trial_rows
 from cotray.storage import Folder, absolute, require_writable
 from cotray.tracking import Tracker, open_tracker
@@ -123,10 +124,12 @@ def plain_ground(request: TuneRequest, space: Space) -> Ground:
 
 
 def open_run(request: TuneRequest) -> Run:
-    """The pipeline run that is tuned. Raises RunError, RunMismatchError, MissingStageError."""
+    """The pipeline run that is tuned. Raises RunError and its kind: no such run, a stage missing, the
+    frozen split changed."""
     assert isinstance(request.source, str)
     run = pipeline_only(request.source)
     run.need("extract")
+    verify_split(run, EARLIER)
     require_same_stages(run, request.config)
     return run
 
