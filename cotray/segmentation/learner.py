@@ -7,9 +7,12 @@ candidate masks, P points.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cotray.config import SegmentConfig
@@ -135,6 +138,18 @@ def turn(image: Tensor, mask: Tensor, box: Tensor) -> tuple[Tensor, Tensor, Tens
     items = [_turn_one(i, m, b, quarters, bool(mirror), size) for i, m, b, quarters, mirror in rows]
     images, masks, boxes = zip(*items, strict=True)
     return torch.stack(images), torch.stack(masks), torch.stack(boxes)
+
+
+def turned_copies(windows: Mapping[str, NDArray[Any]], count: int) -> dict[str, NDArray[Any]]:
+    """All windows as they are and ``count`` - 1 times more, turned and mirrored: image, mask and box."""
+    out: dict[str, list[NDArray[Any]]] = {key: [windows[key]] for key in ("image", "mask", "box")}
+    tensors = [torch.from_numpy(windows[key]) for key in out]
+    for copy in range(1, count):
+        rows = zip(*tensors, strict=True)
+        turned = [_turn_one(i, m, b, copy % 4, copy >= 4, tensors[0].shape[1]) for i, m, b in rows]
+        for stack, values in zip(out.values(), zip(*turned, strict=True), strict=True):
+            stack.append(torch.stack(values).numpy())
+    return {key: np.concatenate(stack) for key, stack in out.items()}
 
 
 def _turn_one(

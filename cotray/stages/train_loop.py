@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from cotray.config import TrainConfig
 from cotray.learning import Learner, derive_seed, mixed_precision
+from cotray.stages.weights import Weights
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, Any]
+"""Arrays of items by name; or what gives some of an array's rows when it is asked (StoredRows)."""
 Pieces = Sequence[NDArray[np.int64]]
 """Indices of a batch's items, as many pieces as `train.accumulate` makes of it."""
 STATE = "state.pt"
@@ -41,6 +43,8 @@ class Job:
     """Likewise; may be empty (length 0): then the training loss decides which epoch is best."""
     config: TrainConfig
     seed: int
+    finish: Callable[[Weights], Weights] | None = None
+    """Makes what is kept of the best weights, where the learner trains only a part of its networks."""
 
 
 def train_loop(spec: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cotray.errors import CotrayError, NonFiniteLossError, TrainingError
 from cotray.stages.base import StageRun
 from cotray.stages.cluster import node_cpus, use_gpu
 from cotray.stages.train_loop import Arrays, Job, length, read_state, train_loop
-from cotray.stages.weights import Fitted, load_fitted, save_fitted
+from cotray.stages.weights import Fitted, Weights, load_fitted, save_fitted
 
 __all__ = ["Arrays", "Fitted", "Job", "fit", "within_limit"]
 
@@ -35,7 +35,8 @@ def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
     with _relay(board, job, at):
         result = _run_trainer(job, refs, board, compute, at)
     state = read_state(result.checkpoint)
-    fitted = Fitted(weights=state["best"]["weights"], history=state["history"])
+    best: Weights = state["best"]["weights"]
+    fitted = Fitted(weights=job.finish(best) if job.finish else best, history=state["history"])
     save_fitted(at, job.name, fitted)
     return fitted
 
