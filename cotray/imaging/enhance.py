@@ -6,6 +6,8 @@ shape and dtype. Methods that change contrast act on L of Lab, so that they leav
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable
 
 import cv2
@@ -29,7 +31,8 @@ MIRNET_MULTIPLE = 8
 def enhance(rgb: Rgb, cfg: EnhanceConfig, model: nn.Module | None = None) -> Rgb:
     """The image after ``cfg.method``; ``model`` is the restoration network of ``mirnet``.
 
-    Raises WeightsError for `mirnet` without a model, UnknownNameError for a method that is not listed.
+    Its weights are not looked for here: see :func:`load_network`. Raises WeightsError for `mirnet` without
+    a model, UnknownNameError for a method that is not listed.
     """
     if cfg.method == "mirnet" and model is not None:
         return restore(rgb, model)
@@ -91,24 +94,49 @@ def unchanged(rgb: Rgb, cfg: EnhanceConfig) -> Rgb:
 
 def mirnet_without_weights(rgb: Rgb, cfg: EnhanceConfig) -> Rgb:
     """What `mirnet` says where no model was given. Raises WeightsError always."""
-    raise WeightsError(
+    raise no_weights(cfg)
+
+
+def no_weights(cfg: EnhanceConfig) -> WeightsError:
+    """The error of `mirnet` without a network."""
+    return WeightsError(
         "enhance.method=mirnet needs trained MIRNet weights, and none were given.",
         where=cfg.mirnet_weights or "enhance.mirnet_weights",
         cure="Set enhance.mirnet_weights to a TorchScript file, or use enhance.method=clahe_sharpen.",
     )
 
 
+def load_network(data: bytes, where: str) -> nn.Module:
+    """The network of a TorchScript file, on the CPU; ``where`` is named in errors.
+
+    TorchScript runs in its own interpreter: unlike a pickled module, it cannot run Python code.
+    Raises WeightsError for anything else, such as a state dict saved by ``torch.save``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.export has no free image size yet
+            network: nn.Module = torch.jit.load(io.BytesIO(data), map_location="cpu")
+    except RuntimeError as error:
+        raise WeightsError(
+            f"This is not a TorchScript file: {str(error).splitlines()[0][:200]}",
+            where=where,
+            cure="Export the network with torch.jit.trace or torch.jit.script, and torch.jit.save.",
+        ) from error
+    return network.eval()
+
+
 @torch.no_grad()
 def restore(rgb: Rgb, model: nn.Module) -> Rgb:
     """The image through a restoration network that maps (1, 3, H, W) in 0..1 to the same shape.
 
-    Sides are mirrored up to a multiple of 8 and cut back. Raises WeightsError for another output shape.
+    Sides are mirrored up to a multiple of 8 and cut back. Raises WeightsError for another output shape, and
+    where the network fails on the image.
     """
     height, width = rgb.shape[:2]
     down, right = -height % MIRNET_MULTIPLE, -width % MIRNET_MULTIPLE
     padded = cv2.copyMakeBorder(rgb, 0, down, 0, right, cv2.BORDER_REFLECT_101)
     x_13HW = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-    y_13HW: Tensor = model(x_13HW)
+    y_13HW = _run(model, x_13HW)
     if y_13HW.shape != x_13HW.shape:
         raise WeightsError(
             f"The MIRNet model gave {tuple(y_13HW.shape)} for {tuple(x_13HW.shape)}.",
@@ -117,6 +145,18 @@ def restore(rgb: Rgb, model: nn.Module) -> Rgb:
         )
     pixels = (y_13HW[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     return pixels[:height, :width].contiguous().numpy()
+
+
+def _run(model: nn.Module, x_13HW: Tensor) -> Tensor:
+    try:
+        y: Tensor = model(x_13HW)
+    except RuntimeError as error:  # TorchScript's own errors are RuntimeErrors, too
+        raise WeightsError(
+            f"The MIRNet model failed: {str(error).strip().splitlines()[-1][:200]}",
+            where="enhance.mirnet_weights",
+            cure="Export a model that maps (1, 3, H, W) in 0..1 to the same shape.",
+        ) from error
+    return y
 
 
 def _on_lightness(rgb: Rgb, change: Callable[[Plane], Plane]) -> Rgb:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from cotray.config import RoiConfig
+from cotray.imaging.regions import lit_on_black
 
 Plane = NDArray[np.uint8]
 Points = NDArray[np.int32]
@@ -38,8 +39,6 @@ JOINED_AREA = 1.3
 """Joined lobes are at most this many usual nuclei large, where there are MANY."""
 SMALLEST = 0.2
 """Nuclei smaller than this share of the largest are platelets or debris."""
-BLACK, BLACK_SHARE = 16, 0.2
-"""An image is on black if this share of it is no brighter than this; what is not black is cell."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,9 @@ def stain_contrast(rgb: NDArray[np.uint8]) -> Plane:
     as much as green (first term), bluish ones red more than green (second term). On a black background,
     what is not black has full contrast.
     """
-    red, green, blue = cv2.split(rgb)
-    lit = cv2.threshold(cv2.max(cv2.max(red, green), blue), BLACK, 255, cv2.THRESH_BINARY)[1]
-    if cv2.countNonZero(lit) <= (1 - BLACK_SHARE) * lit.size:
-        return np.asarray(lit, np.uint8)
+    lit = lit_on_black(rgb)
+    if lit is not None:
+        return lit.astype(np.uint8) * 255
     smooth = cv2.blur(rgb, (5, 5))
     coarse = smooth[::4, ::4].reshape(-1, 3)
     brightness = coarse.astype(np.int32).sum(axis=1)

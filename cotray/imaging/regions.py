@@ -1,15 +1,19 @@
-"""Blanking known shortcuts, such as a scale bar that differs by class."""
+"""Parts of an image that are no smear: known shortcuts, such as a scale bar, and black surroundings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cotray.errors import InvalidValueError
 
 Fractions = tuple[float, float, float, float]
+
+BLACK, BLACK_SHARE = 16, 0.2
+"""An image is on black if this share of it is no brighter than this; what is not black is cell."""
 
 
 def blank_regions(rgb: NDArray[np.uint8], regions_fraction: Sequence[Fractions]) -> NDArray[np.uint8]:
@@ -34,3 +38,11 @@ def blank_regions(rgb: NDArray[np.uint8], regions_fraction: Sequence[Fractions])
         columns = slice(int(np.floor(x0 * width)), int(np.ceil(x1 * width)))
         out[rows, columns] = colour
     return out
+
+
+def lit_on_black(rgb: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Which pixels (H, W) of cells cut out on black are not black; None for an image that is not on black."""
+    red, green, blue = cv2.split(rgb)
+    brightest = cv2.max(cv2.max(red, green), blue)
+    lit = cv2.threshold(brightest, BLACK, 255, cv2.THRESH_BINARY)[1]
+    return np.asarray(lit > 0) if cv2.countNonZero(lit) <= (1 - BLACK_SHARE) * lit.size else None
