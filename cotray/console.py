@@ -194,8 +194,8 @@ TOLD = {
     "train_backbone": ("epochs", "val_balanced_accuracy"),
     "extract": ("cells", "features"),
     "select": ("selected", "features", "evaluations", "fitness"),
-    "classify": ("train_cells", "val_cells", "threshold"),
-    "evaluate": ("test_images", "balanced_accuracy", "auroc"),
+    "classify": ("train_cells", "val_cells", "threshold", "temperature"),
+    "evaluate": ("test_images", "balanced_accuracy", "auroc", "set_coverage", "refer_rate"),
 }
 """Stage -> the figures that `cotray status` tells."""
 
@@ -243,7 +243,8 @@ def answer_line(path: Path, answer: Answer, as_json: bool) -> str:
     if as_json:
         return json.dumps({"image": str(path), **answer.as_dict()})
     shown = "  -  " if answer.probability is None else f"{answer.probability:.3f}"
-    return f"{path}\t{answer.label}\t{shown}\tbox {answer.box}\tmodel {answer.model_version}"
+    label = f"{answer.label} (refer)" if answer.refer else answer.label
+    return f"{path}\t{label}\t{shown}\tbox {answer.box}\tmodel {answer.model_version}"
 
 
 def expand(images: Iterable[str]) -> Iterable[Path]:

@@ -59,6 +59,14 @@ class Answer:
     cells: list[dict[str, Any]]
     """Per cell: box (x0, y0, x1, y1), probability, mask_score."""
     model_version: str
+    set: list[str] | None = None
+    """Classes that cannot be ruled out at the bundle's level (:mod:`cotray.classification.conformal`);
+    None where the bundle knows no sets."""
+
+    @property
+    def refer(self) -> bool | None:
+        """Whether a hematologist should look: the set does not hold one class alone."""
+        return None if self.set is None else len(self.set) != 1
 
     @property
     def box(self) -> list[int] | None:
@@ -71,6 +79,8 @@ class Answer:
         return {
             "class": self.label,
             "probability": self.probability,
+            "set": self.set,
+            "refer": self.refer,
             "box": self.box,
             "cells": self.cells,
             "model_version": self.model_version,
@@ -143,7 +153,8 @@ class Classifier:
     """GraFR + selection + HDLC + calibration: backbone features -> probability."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.grafr = GraFR(bundle.config.grafr).fit(bundle.tensors["grafr"]["bank"].numpy())
+        known = {name: value.numpy() for name, value in bundle.tensors["grafr"].items()}
+        self.grafr = GraFR(bundle.config.grafr).fit(known.pop("bank"), known)
         self.mask = bundle.tensors["selection"]["mask"].numpy().astype(bool)
         self.hdlc = load_net(HDLC(bundle.config.hdlc, int(self.mask.sum())), bundle.tensors["hdlc"], "HDLC")
         self.temperature = bundle.temperature
@@ -198,8 +209,11 @@ class Predictor:
             for c, p in zip(cells, probability_N, strict=True)
         ]
         if not rows:
-            return Answer("no_cell", None, [], self.bundle.version)
+            unknown = list(CLASSES) if self.bundle.sets else None
+            return Answer("no_cell", None, [], self.bundle.version, unknown)
         index = np.zeros(len(rows), np.int64)
         overall = float(aggregate_cells(probability_N, index, 1, self.config.evaluate.aggregate)[0])
-        label = CLASSES[int(overall >= self.bundle.threshold)]
-        return Answer(label, round(overall, 6), rows, self.bundle.version)
+        threshold, sets = self.bundle.threshold, self.bundle.sets
+        label = CLASSES[int(overall >= threshold)]
+        named = sets.names(overall, threshold) if sets else None
+        return Answer(label, round(overall, 6), rows, self.bundle.version, named)

@@ -1,7 +1,7 @@
 """The bundle as an MLflow pyfunc model, logged from this file's code: nothing is pickled.
 
 Input: a table with one column ``image`` of encoded image bytes (PNG, JPEG, BMP, TIFF).
-Output: class, probability, box, cells (JSON text) and model_version per row.
+Output: class, probability, refer, model_version, and box, cells, set as JSON text, per row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CotrayModel(PythonModel):  # type: ignore[misc]  # mlflow ships no types
         """Answer each row's image. Raises DecodeError naming what is wrong with it."""
         rows = [self.predictor.predict(bytes(data)).as_dict() for data in model_input["image"]]
         for row in rows:
-            row["box"], row["cells"] = json.dumps(row["box"]), json.dumps(row["cells"])
+            row |= {name: json.dumps(row[name]) for name in ("box", "cells", "set")}
         return pd.DataFrame(rows)
 
 

@@ -1,4 +1,4 @@
-"""Classify: HDLC on the selected features, temperature and threshold from validation, the bundle."""
+"""Classify: HDLC on the selected features; temperature, threshold, class sets from validation; the bundle."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from cotray.bundle import Bundle, save_bundle
-from cotray.classification.calibration import apply_temperature, fit_temperature, sigmoid
 from cotray.classification.hdlc import HDLC
 from cotray.classification.learner import HdlcLearner
 from cotray.config import Config
-from cotray.evaluation.aggregate import aggregate_cells
-from cotray.evaluation.metrics import steady_threshold
 from cotray.learning import derive_seed
 from cotray.predictor import load_net
 from cotray.runs import StageResult
 from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import class_weight, labels
-from cotray.stages.extract import load_features, select_rows
+from cotray.stages.extract import load_bank, load_features, select_rows
 from cotray.stages.ingest import single_cell
 from cotray.stages.train_backbone import require_two_classes
 from cotray.stages.training import Arrays, Job, fit
+from cotray.stages.trust import Calibration, calibrate, too_few_groups
 from cotray.stages.weights import Weights, load_fitted, read_array
 
 
@@ -39,15 +37,12 @@ def run(config: Config, at: StageRun) -> StageResult:
     job = hdlc_job(config, _arrays(feat, label, train, mask), _arrays(feat, label, valid, mask))
     fitted = fit(job, config.compute, at)
     logit = _logits(config, fitted.weights, feat[valid][:, mask])
-    temperature = fit_temperature(logit, label[valid])
-    probability = sigmoid(apply_temperature(logit, temperature))
-    threshold = image_threshold(config, rows.filter(pa.array(valid)), probability)
-    bundle = save_bundle(
-        at.folder / "bundle", _bundle(config, at, mask, fitted.weights, temperature, threshold)
-    )
+    known = calibrate(config, rows.filter(pa.array(valid)), logit)
+    bundle = save_bundle(at.folder / "bundle", _bundle(config, at, mask, fitted.weights, known))
     counts = {"train_cells": int(train.sum()), "val_cells": int(valid.sum()), "features": int(mask.sum())}
-    metrics = {"temperature": temperature, "threshold": threshold}
-    return StageResult(counts, metrics, {"bundle": "bundle"}, [f"bundle {bundle.version}"])
+    metrics = {"temperature": known.temperature, "threshold": known.threshold, **known.metrics}
+    notes = [f"bundle {bundle.version}", *filter(None, [too_few_groups(known.sets)])]
+    return StageResult(counts, metrics, {"bundle": "bundle"}, notes)
 
 
 def hdlc_job(config: Config, train: Arrays, valid: Arrays) -> Job:
@@ -77,21 +72,6 @@ def build_learner(
     return learner
 
 
-def image_threshold(config: Config, rows: pa.Table, probability_N: NDArray[np.float64]) -> float:
-    """The operating point chosen on validation images, each from its cells; 0.5 where a class is absent.
-
-    ``rows``: the cells' manifest rows, in the order of their probabilities.
-    """
-    label_of = dict(zip(rows["image_id"].to_pylist(), labels(rows).tolist(), strict=True))
-    place = {name: number for number, name in enumerate(label_of)}
-    index = np.asarray([place[name] for name in rows["image_id"].to_pylist()], np.int64)
-    truth = np.asarray(list(label_of.values()), np.int64)
-    if len(np.unique(truth)) < 2:
-        return 0.5
-    overall = aggregate_cells(probability_N, index, len(place), config.evaluate.aggregate)
-    return steady_threshold(truth, overall)
-
-
 def _arrays(
     feat_ND: NDArray[np.float32], label_N: NDArray[np.int64], keep: NDArray[np.bool_], mask: NDArray[np.bool_]
 ) -> Arrays:
@@ -110,8 +90,7 @@ def _bundle(
     at: StageRun,
     mask: NDArray[np.bool_],
     weights: Weights,
-    temperature: float,
-    threshold: float,
+    known: Calibration,
 ) -> Bundle:
     def trained(stage: str, name: str) -> Weights:
         if name in SEGMENTERS and SEGMENTERS[name].build_net is None:
@@ -121,18 +100,18 @@ def _bundle(
         return fitted.weights
 
     model = config.segment.model
-    bank = read_array(at.input("extract").read_bytes("bank.npy")).astype(np.float32)
     return Bundle(
         config=config,
         tensors={
             "leusam": trained("segment", model)[model],
             "backbone": trained("train_backbone", "backbone")["backbone"],
-            "grafr": {"bank": torch.from_numpy(bank)},
+            "grafr": load_bank(at),
             "selection": {"mask": torch.from_numpy(mask)},
             "hdlc": weights["hdlc"],
         },
-        temperature=temperature,
-        threshold=threshold,
+        temperature=known.temperature,
+        threshold=known.threshold,
+        sets=known.sets,
         single_cell=single_cell(config),
         facts={"dataset": config.dataset.name, "preset": config.preset, "seed": config.seed},
     )
@@ -141,7 +120,7 @@ def _bundle(
 STAGE = Stage(
     name="classify",
     summary="train HDLC on the selected features; calibrate; write the bundle",
-    version=2,
+    version=3,
     sections=("hdlc",),
     needs=("extract", "select"),
     run=run,

@@ -19,6 +19,7 @@ from cotray.stages.base import Stage, StageRun
 from cotray.stages.ingest import Item, dataset_folder, list_items, read_pixels
 from cotray.stages.registry import register
 from cotray.stages.scores import Held, Scores, score_floor, score_test
+from cotray.stages.trust import trust_figures, trust_note
 from cotray.tracking import MlflowTracker
 
 SERVED_SAMPLES = 6
@@ -37,9 +38,10 @@ def run(config: Config, at: StageRun) -> StageResult:
     draft = load_bundle(at.input("classify").uri + "/bundle")
     at.say("scoring the held-out images, and what colour alone would say of them")
     held = score_test(config, at, draft)
+    trusted = trust_figures(config, at, draft, held.cell_prob)
     floor = score_floor(config, at, held.images.id_N)
     split = at.run.stage("ingest").read_json("split.json")
-    bundle = save_bundle(at.folder / "bundle", _with_facts(draft, held.images, split))
+    bundle = save_bundle(at.folder / "bundle", _with_facts(draft, held.images, split, trusted))
     raw = _raw_samples(config, held.images)
     skew = serving_skew(bundle, raw, held.images)
     _write_scores(at, held, floor)
@@ -47,7 +49,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     histories, search = pictures.history_figures(at), pictures.search_figure(at)
     curves = {f"history-{name}": png for name, png in histories.items()}
     pictures.log_pictures(at, figures | curves | {"selection": search})
-    notes = _notes(held, floor, skew)
+    notes = [*_notes(held, floor, skew), trust_note(trusted, draft)]
     data: dict[str, Any] = {
         **_report(config, at, held, floor, bundle),
         **_report_run(config, at),
@@ -63,15 +65,16 @@ def run(config: Config, at: StageRun) -> StageResult:
     at.tracker.artifact("report/index.html", page.encode())
     if isinstance(at.tracker, MlflowTracker):
         notes.append(register(at.tracker, config, at.folder / "bundle", bundle, next(iter(raw.values()))))
-    return _result(held, floor, skew, notes)
+    return _result(held, floor, {"serving_skew": skew, **trusted}, notes)
 
 
-def _with_facts(bundle: Bundle, images: Scores, split: dict[str, Any]) -> Bundle:
+def _with_facts(bundle: Bundle, images: Scores, split: dict[str, Any], trusted: dict[str, float]) -> Bundle:
     facts = {
         "split": split["sha256"],
         "split_mode": split["mode"],
         "metrics": images.metrics,
         "intervals": {name: list(pair) for name, pair in images.intervals.items()},
+        "trust": trusted,
         "test_images": len(images.id_N),
         "test_groups": len(set(images.group_N.tolist())),
     }
@@ -148,9 +151,9 @@ def _interval(pair: tuple[float, float] | None) -> str:
     return f" ({pair[0]:.3f} to {pair[1]:.3f})" if pair else ""
 
 
-def _result(held: Held, floor: Scores, skew: float, notes: list[str]) -> StageResult:
+def _result(held: Held, floor: Scores, more: dict[str, float], notes: list[str]) -> StageResult:
     images = held.images
-    metrics = dict(images.metrics) | {"serving_skew": skew}
+    metrics = dict(images.metrics) | more
     for name, (low, high) in images.intervals.items():
         metrics |= {f"{name}_low": low, f"{name}_high": high}
     metrics |= {f"colour_alone_{name}": value for name, value in floor.metrics.items()}
@@ -242,7 +245,7 @@ def _prints(at: StageRun, bundle: Bundle, split: dict[str, Any]) -> dict[str, st
 STAGE = Stage(
     name="evaluate",
     summary="held-out figures, report, registration in MLflow",
-    version=1,
+    version=2,
     sections=("evaluate",),
     needs=("classify",),
     run=run,

@@ -39,10 +39,13 @@ def _log(tracker: MlflowTracker, name: str, folder: Folder, bundle: Bundle, exam
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    text = [ColSpec(DataType.string, n) for n in ("class", "box", "cells", "model_version")]
+    text = [ColSpec(DataType.string, n) for n in ("class", "box", "cells", "set", "model_version")]
+    refer = ColSpec(DataType.boolean, "refer", required=False)
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, "image")]),
-        outputs=Schema([*text[:1], ColSpec(DataType.double, "probability", required=False), *text[1:]]),
+        outputs=Schema(
+            [*text[:1], ColSpec(DataType.double, "probability", required=False), refer, *text[1:]]
+        ),
     )
     with mlflow.start_run(run_id=tracker.run_id):
         info = mlflow.pyfunc.log_model(
