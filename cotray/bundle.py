@@ -9,6 +9,7 @@
       grafr.safetensors        the bank of training features GraFR looks neighbours up in, and its index
       selection.safetensors    which reconstructed features are used
       hdlc.safetensors         the classifier, with its input scale
+      mirnet.pt stain-target   only where the settings ask for them: TorchScript, and an image
 
 On a local disk tensors are mapped, not read: a bank of gigabytes takes no memory of its own, and all
 processes that serve it share one copy. cotray replaces files and never writes into one, so a bundle in use
@@ -37,6 +38,7 @@ import cotray
 from cotray.classification.conformal import ClassSets
 from cotray.config import Config, validate
 from cotray.errors import BundleError, ConfigError, RunNotWritableError
+from cotray.preparation import COPIES, carried, carry, files_used
 from cotray.storage import Folder, absolute
 
 FORMAT = 1
@@ -48,7 +50,7 @@ class Bundle:
     """Everything that turns an image into an answer."""
 
     config: Config
-    """Settings the parts were trained with (no paths, no tracking)."""
+    """Settings the parts were trained with (no paths but the bundle's own files, no tracking)."""
     tensors: Mapping[str, Mapping[str, Tensor]]
     """State by part: leusam (or its rival), backbone, grafr {bank, index}, selection {mask}, hdlc."""
     temperature: float
@@ -71,6 +73,8 @@ def save_bundle(folder: Folder, bundle: Bundle) -> Bundle:
     for part in PARTS:
         name = f"{part}.safetensors"
         hashes[name] = _write_part(folder, name, bundle.tensors[part])
+    names = [COPIES[key] for key in files_used(carry(bundle.config, folder).enhance)]
+    hashes |= {name: hashlib.sha256(folder.read_bytes(name)).hexdigest() for name in names}
     version = hashlib.sha256("".join(hashes[k] for k in sorted(hashes)).encode()).hexdigest()[:12]
     body = {
         "format": FORMAT,
@@ -102,6 +106,9 @@ def load_bundle(uri: str) -> Bundle:
             where=uri,
             cure=f"Use cotray {body.get('cotray')}, which made it.",
         ) from error
+    config = carried(config, folder)
+    for key in files_used(config.enhance):
+        _read_file(folder, COPIES[key], body["sha256"])
     return Bundle(
         config=config,
         tensors=tensors,
@@ -119,6 +126,8 @@ def portable(config: Config) -> Config:
     tree = config.model_dump(mode="json")
     tree["dataset"] |= {"root": None, "subjects_csv": None}
     tree["segment"]["checkpoint"] = None
+    used = files_used(config.enhance)
+    tree["enhance"] |= {key: name if key in used else None for key, name in COPIES.items()}
     tree.pop("tracking")
     tree.pop("compute")
     return validate(tree)

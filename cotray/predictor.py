@@ -25,11 +25,11 @@ from cotray.evaluation.aggregate import aggregate_cells
 from cotray.features.backbone import build_backbone
 from cotray.features.grafr import GraFR
 from cotray.features.learner import to_input
-from cotray.imaging.enhance import enhance
 from cotray.imaging.masks import cut_cell
-from cotray.imaging.regions import blank_regions
 from cotray.imaging.resize import resize_square
 from cotray.imaging.roi import find_cells
+from cotray.preparation import load_tools
+from cotray.preparation import prepare as prepare  # stages take it from here
 from cotray.segmentation.registry import SEGMENTERS, Segmenter
 
 Rgb = NDArray[np.uint8]
@@ -85,11 +85,6 @@ class Answer:
             "cells": self.cells,
             "model_version": self.model_version,
         }
-
-
-def prepare(rgb: Rgb, config: Config) -> Rgb:
-    """Blank known shortcuts, then enhance."""
-    return enhance(blank_regions(rgb, config.ingest.mask_regions), config.enhance)
 
 
 def decode(data: bytes, config: Config) -> Rgb:
@@ -178,6 +173,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle, self.config = bundle, bundle.config
+        load_tools(self.config.enhance)  # what is missing is told now, not at the first image
         self.segmenter = build_segmenter(self.config, bundle.tensors["leusam"])
         self.embed = Embedder(self.config, bundle.tensors["backbone"])
         self.classify = Classifier(bundle)

@@ -15,6 +15,7 @@ from cotray.classification.learner import HdlcLearner
 from cotray.config import Config
 from cotray.learning import derive_seed
 from cotray.predictor import load_net
+from cotray.preparation import carried
 from cotray.runs import StageResult
 from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import Stage, StageRun
@@ -101,7 +102,7 @@ def _bundle(
 
     model = config.segment.model
     return Bundle(
-        config=config,
+        config=carried(config, at.run.stage("ingest")),
         tensors={
             "leusam": trained("segment", model)[model],
             "backbone": trained("train_backbone", "backbone")["backbone"],
