@@ -9,7 +9,6 @@ import pytest
 
 from cotray.cli import STAGE_SUMMARIES, main
 from cotray.config import Config, describe, load_config
-from cotray.data.catalog import DATASETS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -149,53 +148,3 @@ def test_config_help_covers_every_setting(capsys: Captured) -> None:
     assert found == {key: help_ for key, help_, _ in describe()}
     assert all(found.values()) and len(found) > 80
     assert "segment.train.epochs (default 8)" in text
-
-
-# ---- datasets --------------------------------------------------------------------------------------
-
-
-def test_datasets_are_listed_and_described(capsys: Captured) -> None:
-    text, _ = call(capsys, "datasets", "list")
-    assert [name for name in DATASETS if not re.search(rf"^\s*{name}\s", text, re.M)] == []
-    text, _ = call(capsys, "datasets", "describe", "c-nmc")
-    assert "C-NMC 2019" in text and "training malignant: 7272" in text
-
-
-@pytest.mark.parametrize(
-    ("layout", "dataset", "names"),
-    [("all-idb2", "all-idb2", "none named"), ("c-nmc", "c-nmc", "4"), ("fields", "folder", "none named")],
-)
-def test_a_phantom_is_drawn_and_checks_as_its_layout(
-    layout: str, dataset: str, names: str, capsys: Captured
-) -> None:
-    size = ["--subjects", "4", "--per-subject", "1"]
-    text, _ = call(capsys, "datasets", "phantom", "new", "--layout", layout, *size)
-    assert "4 phantom images in new" in text
-    assert sum(path.is_file() for path in Path("new").rglob("*")) == 4
-    classes = ["--set", "dataset.class_map={malignant: 1, normal: 0}"] if dataset == "folder" else []
-    text, _ = call(capsys, "datasets", "check", "new", "--dataset", dataset, *classes)
-    assert "4 image files: 4 fit the layout, 0 do not" in text and f"subjects: {names}" in text
-    assert sum(int(n) for n in re.findall(r"^  class .*: (\d+)$", text, re.M)) == 4
-
-
-def test_a_phantom_is_not_drawn_over_something(capsys: Captured) -> None:
-    Path("full").mkdir()
-    Path("full/mine.txt").write_text("mine")
-    _, err = call(capsys, "datasets", "phantom", "full", code=2)
-    assert "not empty" in err and [path.name for path in Path("full").iterdir()] == ["mine.txt"]
-
-
-def test_a_folder_may_have_any_name(capsys: Captured) -> None:
-    text, _ = call(capsys, "datasets", "phantom", "[red]x[/]", "--subjects", "2", "--per-subject", "1")
-    assert "2 phantom images in [red]x[/]" in text
-    _, err = call(capsys, "datasets", "check", "[red]x[/]", "--dataset", "folder", code=2)
-    assert "class_map" in err
-
-
-def test_images_that_do_not_fit_the_layout_are_named(capsys: Captured) -> None:
-    Path("some/img").mkdir(parents=True)
-    for name in ("Im001_1.tif", "Im002_0.tif", "other.png"):
-        (Path("some/img") / name).write_bytes(b"")
-    text, _ = call(capsys, "datasets", "check", "some", "--dataset", "all-idb2")
-    assert "3 image files: 2 fit the layout, 1 do not" in text and "img/other.png" in text
-    assert "published malignant: 130" in text

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from cotray.config import DatasetConfig
 from cotray.data import layouts
 from cotray.data.label_files import Read
 from cotray.data.layout_cnmc import CELL
-from cotray.data.names import folders_inside_out, images_below, with_suffix
+from cotray.data.names import folders_inside_out, images_below, stem, with_suffix
 from cotray.data.records import ImageRecord, Parsed, Published
 from cotray.errors import DatasetNotFoundError, UnknownNameError, nearest
 
@@ -155,11 +154,11 @@ def guess_dataset(files: Sequence[str]) -> tuple[str, str]:
 
 def _kind(image: str) -> str:
     """The layout that one image's path looks like."""
-    pure, folders = PurePosixPath(image), folders_inside_out(image)
-    if CELL.match(pure.stem) or (pure.stem.isdigit() and any("c-nmc" in f.lower() for f in folders)):
+    name, folders = stem(image), folders_inside_out(image)
+    if CELL.match(name) or (name.isdigit() and any("c-nmc" in folder.lower() for folder in folders)):
         return "c-nmc"
-    if layouts.IDB.match(pure.stem):
-        return "all-idb1" if pure.suffix.lower() in {".jpg", ".jpeg"} else "all-idb2"
+    if layouts.IDB.match(name):
+        return "all-idb1" if image.lower().endswith((".jpg", ".jpeg")) else "all-idb2"
     named = any(layouts.B_ALL.search(f) or layouts.MYELOMA.search(f) for f in folders)
     return "sn-am" if named and folders[0].lower() != "all" else "folder"
 

@@ -94,7 +94,7 @@ def take_inventory(layout: Layout, files: Sequence[str], read: Read, config: Dat
         centroid_files=len(pointed),
         centroids=sum(map(len, pointed)),
         missing=tuple(_missing(lines, layout, len(pointed))),
-        notes=tuple(_notes(layout, files, parsed, config)),
+        notes=tuple(_notes(layout, lines, files, parsed, config)),
         faults=tuple(parsed.faults),
     )
 
@@ -103,30 +103,29 @@ def _part(record: ImageRecord) -> str:
     return record.official_split or ""
 
 
-def _is_in(record: ImageRecord, part: str) -> bool:
-    """Whether a record counts for a part; `training` is every fold, and images in no fold."""
-    if part == "training":
-        return _part(record) not in {"preliminary", "final"} and record.label is not None
-    return _part(record) == part
-
-
-def _class(record: ImageRecord) -> str:
-    return record.class_name or "unlabelled"
-
-
 def _lines(records: Sequence[ImageRecord], published: Sequence[Published]) -> Iterator[Line]:
     """The published lines that can be compared, and whatever else was found."""
-    folds = any(_part(record).startswith("fold_") for record in records)
+    groups: dict[tuple[str, str], list[ImageRecord]] = {}
+    for record in records:
+        groups.setdefault((_part(record), record.class_name or "unlabelled"), []).append(record)
+    folds = any(part.startswith("fold_") for part, _ in groups)
     told = [p for p in published if folds or not p.part.startswith("fold_")]
+    counted: set[tuple[str, str]] = set()
     for p in told:
-        here = [r for r in records if _is_in(r, p.part) and _class(r) == p.class_name]
+        keys = [key for key in groups if key[1] == p.class_name and _counts_for(key[0], p.part)]
+        counted.update(keys)
+        here = [record for key in keys for record in groups[key]]
         yield Line(p.part, p.class_name, len(here), _subjects(here), p.images, p.subjects)
-    known = {(p.part, p.class_name) for p in told}
-    whole = {p.part for p in told} & {"training"}
-    for part, name in sorted({(_part(r), _class(r)) for r in records} - known):
-        if part or not whole or name == "unlabelled":
-            here = [r for r in records if _part(r) == part and _class(r) == name]
-            yield Line(part, name, len(here), _subjects(here))
+    for part, name in sorted(set(groups) - counted):
+        here = groups[part, name]
+        yield Line(part, name, len(here), _subjects(here))
+
+
+def _counts_for(part: str, line: str) -> bool:
+    """Whether images of a part count in a line; `training` is every fold, and images in no fold."""
+    if line == "training":
+        return part not in {"preliminary", "final"}
+    return part == line
 
 
 def _subjects(records: Iterable[ImageRecord]) -> int:
@@ -147,12 +146,14 @@ def _missing(lines: Sequence[Line], layout: Layout, centroid_files: int) -> Iter
         yield f"centroid files: {centroid_files} found, published {layout.centroids}"
 
 
-def _notes(layout: Layout, files: Sequence[str], parsed: Parsed, config: DatasetConfig) -> Iterator[str]:
+def _notes(
+    layout: Layout, lines: Sequence[Line], files: Sequence[str], parsed: Parsed, config: DatasetConfig
+) -> Iterator[str]:
     records = parsed.records
     packed = archives(files)
     if packed:
         yield f"not unpacked: {', '.join(packed[:5])}{' ...' if len(packed) > 5 else ''}"
-    for line in _lines(records, layout.published):
+    for line in lines:
         if line.published is not None and line.images > line.published:
             more = f"{line.images - line.published:,} more than published"
             yield f"{'/'.join(filter(None, (line.part, line.class_name)))}: {more}"

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 
 from cotray.config import DatasetConfig
 from cotray.data.label_files import Read, no_contradiction, read_csv
-from cotray.data.names import folders_inside_out, images_below, stem, without_clutter
+from cotray.data.names import folders_inside_out, images_below, stem, with_suffix
 from cotray.data.records import ImageRecord, Parsed
 from cotray.errors import DataError, DuplicateIdError, LabelFileError, SubjectError
 
@@ -60,7 +60,7 @@ class _Labels:
 
 def _labels(files: Sequence[str], read: Read) -> _Labels:
     """The labels CSV: the one that its name (or its folder's) calls preliminary. Raises DataError."""
-    tables = [f for f in without_clutter(files) if f.lower().endswith(".csv") and _is_preliminary(f)]
+    tables = [f for f in with_suffix(files, ".csv").values() if _is_preliminary(f)]
     path = next((f for f in tables if "label" in stem(f)), next(iter(tables), None))
     if path is None:
         return _Labels()
@@ -76,12 +76,12 @@ def _labels(files: Sequence[str], read: Read) -> _Labels:
 
 
 def _is_preliminary(path: str) -> bool:
-    return any(_PRELIMINARY.search(part.lower()) for part in PurePosixPath(path).parts)
+    return any(_PRELIMINARY.search(part.lower()) for part in path.split("/"))
 
 
 def _subject(patient: str) -> str:
     """Patients are written UID_57_29_1_all.bmp; the subject is 57. Lower and upper case h are one."""
-    match = CELL.match(PurePosixPath(patient).stem)
+    match = CELL.match(stem(patient))
     return (match[1] if match else patient).upper()
 
 
@@ -100,7 +100,7 @@ def _phase(path: str, root: str) -> str | None:
 
 def _record(path: str, phase: str | None, labels: _Labels) -> ImageRecord | str:
     """The record, or why there is none."""
-    match = CELL.match(PurePosixPath(path).stem)
+    match = CELL.match(stem(path))
     if match:
         return _named(path, match[1].upper(), match[4].lower(), phase)
     if not stem(path).isdigit():

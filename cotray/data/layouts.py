@@ -57,7 +57,7 @@ def _parse_idb(which: str, files: Sequence[str], config: DatasetConfig) -> Parse
     for path in images_below(files, config.root):
         folders = (_WHICH_IDB.search(part) for part in folders_inside_out(path))
         said = next((match[1] for match in folders if match), which)
-        if IDB.match(PurePosixPath(path).stem) is None:
+        if IDB.match(stem(path)) is None:
             rejected.append((path, "the name is not ImXXX_{1,0}"))
         elif said != which:
             rejected.append((path, f"it lies in a folder of ALL-IDB{said}"))
@@ -69,7 +69,7 @@ def _parse_idb(which: str, files: Sequence[str], config: DatasetConfig) -> Parse
 def _idb_record(
     path: str, mask: str | None, centroids: tuple[tuple[float, float], ...] | None = None
 ) -> ImageRecord:
-    label = int(path[-len(PurePosixPath(path).suffix) - 1])
+    label = int(stem(path)[-1])
     name = "blast" if label else "healthy"
     return ImageRecord(path, label, name, None, mask_path=mask, centroids=centroids)
 
