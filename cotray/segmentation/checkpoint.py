@@ -89,6 +89,8 @@ def variant_of(state: Mapping[str, Tensor]) -> str | None:
 
 def require_variant(state: Mapping[str, Tensor], cfg: SegmentConfig, where: str) -> None:
     """Raise WeightsError where these tensors are not those of ``cfg.variant``; shapes are enough."""
+    if not any(name.startswith("image_encoder.") for name in state):
+        raise WeightsError("These tensors are no Segment Anything model's.", where=where, cure=OWN_FILES)
     looks = variant_of(state)
     if looks is not None and looks != cfg.variant:
         raise WeightsError(
