@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from cotray.data.splits import check_disjoint, split_digest
 from cotray.errors import DataError, SplitChangedError
 from cotray.runs import Run
@@ -26,10 +24,13 @@ Sides = dict[str, tuple[str, str]]
 
 
 def verify_split(run: Run, earlier: Sequence[str]) -> None:
-    """Raise SplitChangedError where ``split.json``, or a manifest of an ``earlier`` stage, was changed."""
+    """Raise SplitChangedError where ``split.json``, or a manifest of an ``earlier`` stage, was changed.
+
+    MissingStageError, RunError where ingest is not complete or a file of it is damaged.
+    """
     ingest, notes = run.stage("ingest"), run.need("ingest").result.notes
     frozen = _read(ingest)
-    sides: Sides = {name: (side, group) for name, (side, group) in frozen["rows"].items()}
+    sides: Sides = {name: (place[0], place[1]) for name, place in frozen["rows"].items()}
     _check_file(frozen, sides, notes, ingest.at(FILE))
     images = _manifest(ingest, "id")
     if images != {name: {place} for name, place in sides.items()}:
@@ -40,12 +41,11 @@ def verify_split(run: Run, earlier: Sequence[str]) -> None:
 
 
 def _read(ingest: Folder) -> dict[str, Any]:
+    frozen = ingest.read_json(FILE)
     try:
-        frozen: dict[str, Any] = ingest.read_json(FILE)
-        frozen["sha256"], dict(frozen["rows"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _changed(f"The frozen split cannot be read: {error}.", ingest.at(FILE)) from None
-    return frozen
+        return {"sha256": str(frozen["sha256"]), "mode": frozen.get("mode"), "rows": dict(frozen["rows"])}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _changed("This is no frozen split: rows or digest are missing.", ingest.at(FILE)) from None
 
 
 def _check_file(frozen: dict[str, Any], sides: Sides, notes: list[str], where: str) -> None:
@@ -64,10 +64,7 @@ def _check_file(frozen: dict[str, Any], sides: Sides, notes: list[str], where: s
 
 def _manifest(folder: Folder, name: str) -> dict[str, set[tuple[str, str]]]:
     """Image id -> where the rows of a manifest say that it is; LeuGAN's cells are no images."""
-    try:
-        rows = folder.read_parquet(MANIFEST, [name, "split", "group", "source"]).to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise _changed(f"The manifest cannot be read: {error}.", folder.at(MANIFEST)) from None
+    rows = folder.read_parquet(MANIFEST, [name, "split", "group", "source"]).to_pylist()
     places: dict[str, set[tuple[str, str]]] = {}
     for row in rows:
         key = str(row[name]) if row["source"] == "real" else ""
