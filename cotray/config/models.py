@@ -68,7 +68,7 @@ class SegmentConfig(Section):
     """Channels between encoder and decoder for `tiny` (SAM's own is 256)."""
     unet_width: int = Field(16, ge=4)
     """Filters of the first level of `unet` and `unetpp` (MONAI's own: 32)."""
-    unet_stride: Literal[1, 2, 4] = 2
+    unet_stride: Literal[1, 2] = 2
     """How much `unet` and `unetpp` shrink the windows that they see, and their masks."""
     detail: int = Field(8, ge=0)
     """Channels of the fine path beside the `tiny` encoder (a multiple of 4); 0 = its patches alone."""

@@ -77,7 +77,10 @@ def build_unetpp(cfg: SegmentConfig) -> BoxUNet:
     from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 
     widths = [cfg.unet_width * times for times in WIDTHS]
-    return BoxUNet(BasicUNetPlusPlus(2, in_channels=4, out_channels=1, features=widths), cfg.unet_stride)
+    net = BasicUNetPlusPlus(2, in_channels=4, out_channels=1, features=widths)
+    for head in (net.final_conv_0_1, net.final_conv_0_2, net.final_conv_0_3):
+        head.requires_grad_(False)  # of deep supervision, not used: DDP would wait for their gradients
+    return BoxUNet(net, cfg.unet_stride)
 
 
 BUILD = {"unet": build_unet, "unetpp": build_unetpp}
@@ -102,7 +105,7 @@ class RivalLearner(Learner):
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """AdamW, as for LeuSAM."""
         train = self.cfg.train
-        parameters = self.nets[self.name].parameters()
+        parameters = [p for p in self.nets[self.name].parameters() if p.requires_grad]
         return {self.name: torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)}
 
     def train_step(self, batch: Batch) -> dict[str, float]:
@@ -169,7 +172,10 @@ class UNetSegmenter:
 
 
 def expected_iou(logits_BMM: Tensor) -> Tensor:
-    """IoU that a thresholded mask has if every pixel's probability is right: (B,) in 0..1; 0 when empty."""
+    """IoU that a thresholded mask has if every pixel's probability is right: (B,) in 0..1; 0 when empty.
+
+    Focal loss keeps probabilities soft, so that this is too low; it ranks masks.
+    """
     prob, mask = logits_BMM.sigmoid(), (logits_BMM > 0).float()
     union = torch.maximum(prob, mask).sum(dim=(1, 2))
     return (prob * mask).sum(dim=(1, 2)) / union.clamp(min=1e-6)

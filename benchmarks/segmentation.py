@@ -1,0 +1,103 @@
+"""LeuSAM, UNet, UNet++ and a floor that learns nothing, on real masks that nobody has seen.
+
+    python -m benchmarks.segmentation --data FOLDER [--out FILE] [--steps N] [--sides A,B] [--jobs 1]
+
+FOLDER holds `jtsc`, `all-idb2` (with `masks-banik` and `masks-putzu`) and `bccd`. Who learns from what and
+is asked about what: benchmarks/segmentation_data.py; how: segmentation_sides.py. One run of all sides; prints
+the tables of docs/benchmarks.md. `--quick` shows that it runs; its figures are worth nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.real_sets import machine
+from benchmarks.segmentation_sides import SIDES, Budget, Side, human, play
+from benchmarks.segmentation_tables import tables
+from cotray.config import Config, load_config
+
+STEPS = 600
+"""Optimisation steps of every side; the batch is the preset's, 8."""
+QUICK = ("segment.image_size=64", "segment.embed_dim=16", "segment.depth=1", "segment.prompt_dim=16")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def main() -> None:
+    """Run what was asked for, and print."""
+    given = parse()
+    os.environ |= dict.fromkeys(THREADS, "1")
+    config = load_config("tiny", overrides=[*(QUICK if given.quick else ()), *given.set])
+    budget = Budget(6, 40, 24) if given.quick else Budget(given.steps)
+    begun = time.perf_counter()
+    known: dict[str, Any] = {"machine": machine(), "budget": vars(budget), "sides": []}
+    known["segment"] = config.segment.model_dump(mode="json")
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        people = pool.submit(human, given.data, config, budget)
+        for done in finished(pool, picked(given.sides), given.data, config, budget):
+            known["sides"].append(done)
+            known["seconds"] = time.perf_counter() - begun
+            keep(given.out, known)
+        known["human"] = people.result()
+    keep(given.out, known)
+    print(f"Machine: {known['machine']}; one core for each side.\n")
+    print(tables(known))
+    print(f"All took {known['seconds']:.0f} s.")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--data", type=Path, required=True, help="folder of jtsc, all-idb2 and bccd")
+    parser.add_argument("--out", type=Path, help="file for all raw rows")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--sides", default="", help=f"beginnings of {'; '.join(s.title for s in SIDES)}")
+    parser.add_argument("--jobs", type=int, default=1, help="sides at once")
+    parser.add_argument("--set", action="append", default=[], help="a setting, as for cotray run")
+    parser.add_argument("--quick", action="store_true", help="few images, a toy network, six steps")
+    return parser.parse_args()
+
+
+def picked(text: str) -> list[Side]:
+    """Sides whose title begins with one of those given; by default all."""
+    starts = tuple(text.split(",")) if text else ("",)
+    found = [side for side in SIDES if side.title.startswith(starts)]
+    if not found:
+        raise SystemExit(f"No side begins with {text}.")
+    return found
+
+
+def finished(
+    pool: ProcessPoolExecutor, sides: list[Side], data: Path, config: Config, budget: Budget
+) -> Iterator[dict[str, Any]]:
+    """All sides, in their order; those that may use another's time wait for it."""
+    running: dict[str, Future[dict[str, Any]]] = {}
+    for side in (side for side in sides if side.seconds_of is None):
+        running[side.title] = pool.submit(play, side, data, config, budget, None)
+    for side in (side for side in sides if side.seconds_of in running):
+        cpu_s = running[str(side.seconds_of)].result()["facts"]["cpu_s"]
+        running[side.title] = pool.submit(play, side, data, config, budget, cpu_s)
+    for title in (side.title for side in sides if side.title in running):
+        done = running[title].result()
+        print(f"{title}: {json.dumps(done['facts'])}", file=sys.stderr, flush=True)
+        yield done
+
+
+def keep(out: Path | None, all_of_it: dict[str, Any]) -> None:
+    """Write what is known so far."""
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(all_of_it, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
