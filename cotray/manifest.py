@@ -25,10 +25,11 @@ SCHEMA = pa.schema(
         pa.field("group", pa.string()),  # never on two sides of the split
         pa.field("split", pa.string()),  # train | val | test | unlabelled
         pa.field("status", pa.string()),  # used | quarantined
-        pa.field("reason", pa.string()),  # why quarantined
+        pa.field("reason", pa.string()),  # why quarantined; of a used image: why stain or mask were left
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("digest", pa.string()),  # sha256 of the decoded pixels
+        pa.field("mask_digest", pa.string()),  # sha256 of the true cell mask, where there is one
         pa.field("phash", pa.uint64()),  # 64-bit perceptual hash
         pa.field("box", pa.list_(pa.int32())),  # x0, y0, x1, y1 in the image; x1, y1 exclusive
         pa.field("mask_rle", pa.list_(pa.int32())),  # see cotray.imaging.masks

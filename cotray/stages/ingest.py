@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,13 +20,18 @@ from cotray.data.hashing import perceptual_hash, pixel_digest
 from cotray.data.phantom import PhantomSpec, draw_phantom, phantom_index
 from cotray.data.splits import check_disjoint, group_records, make_split, split_digest
 from cotray.errors import DatasetNotFoundError, DecodeError, EmptyDatasetError
-from cotray.predictor import decode, prepare
+from cotray.predictor import decode
+from cotray.preparation import carry, digests, load_tools, prepare_noted
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.parts import Plan, chunk_size, chunks, read_parts, run_parts
 from cotray.storage import Folder, absolute
 
 Item = ImageRecord | PhantomSpec
+READ_AGAIN = "read-again.json"
+"""With ``ingest.store=reference``: the settings under which :mod:`cotray.stages.images` reads files again."""
+MASK_FAULT = "its mask is not used"
+"""Part of the reason of an image that is used without its mask."""
 
 
 def run(config: Config, at: StageRun) -> StageResult:
@@ -32,6 +39,9 @@ def run(config: Config, at: StageRun) -> StageResult:
 
     Raises DatasetNotFoundError, EmptyDatasetError, ClassError, TooFewGroupsError.
     """
+    config = carry(config, at.folder)  # workers elsewhere and later stages read the copies
+    if config.ingest.store == "reference":
+        at.folder.write_json(READ_AGAIN, config.model_dump(mode="json"))
     items, rejected = list_items(config)
     parts = chunks(items, chunk_size(len(items), config.ingest.blocks_per_cpu))
     work = functools.partial(_Reader, config)
@@ -82,10 +92,19 @@ def dataset_folder(config: Config) -> Folder:
 
 
 def listing(config: Config) -> Mapping[str, Any]:
-    """A cheap mark of the images' content for the fingerprint: names, sizes, modification marks."""
+    """Marks of content for the fingerprint: of the images names, sizes and modification; of other files
+    sha256."""
+    files = {"files": used} if (used := digests(config)) else {}
     if config.dataset.name == "phantom":
-        return {}
-    return {"listing": dataset_folder(config).sizes()}
+        return files
+    sizes = dataset_folder(config).sizes().items()
+    marks = "\n".join(f"{path}\t{size}\t{mark}" for path, (size, mark) in sizes)
+    return {"listing": hashlib.sha256(marks.encode()).hexdigest(), **files}
+
+
+def check_tools(config: Config) -> None:
+    """Raise WeightsError or InvalidValueError where a file that `enhance` names cannot be used."""
+    load_tools(config.enhance)
 
 
 def single_cell(config: Config) -> bool:
@@ -100,6 +119,7 @@ class _Reader:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        cv2.setNumThreads(1)  # there is a task for every core already
 
     def __call__(self, part: int, items: Sequence[Item]) -> pa.Table:
         return manifest.table(self._row(item) for item in items)
@@ -111,10 +131,16 @@ class _Reader:
             return _quarantined(item.path, error.what)
         except OSError as error:
             return _quarantined(item.path, f"cannot be read: {error.strerror or error}")
+        except cv2.error as error:
+            return _quarantined(item.path, f"cannot be enhanced: {error.err}")
 
     def _used(self, item: Item) -> dict[str, Any]:
         rgb, mask = read_pixels(item, self.config)
         height, width = rgb.shape[:2]
+        prepared = prepare_noted(rgb, self.config)
+        notes = [prepared.stain_left] if prepared.stain_left else []
+        if mask is None and getattr(item, "mask_path", None):
+            notes.append(f"{MASK_FAULT}: it cannot be read, or is of another size")
         return {
             "id": item.path,
             "image_id": item.path,
@@ -127,13 +153,23 @@ class _Reader:
             "height": height,
             "digest": pixel_digest(rgb),
             "phash": perceptual_hash(rgb),
-            "image": encode_png(prepare(rgb, self.config)),
+            "mask_digest": None if mask is None else pixel_digest(mask),
+            "reason": "; ".join(notes) or None,
+            **(self._pixels(prepared.rgb, mask) if self.config.ingest.store == "bytes" else {}),
+        }
+
+    def _pixels(self, rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> dict[str, bytes | None]:
+        return {
+            "image": encode_png(rgb),
             "mask": None if mask is None else encode_png(mask.astype(np.uint8) * 255),
         }
 
 
 def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """(raw RGB, true cell mask or None) of an item. Raises DecodeError, OSError."""
+    """(raw RGB, true cell mask or None) of an item; None, too, for a mask that is damaged or of another size.
+
+    Raises DecodeError, OSError where the image cannot be read.
+    """
     if isinstance(item, PhantomSpec):
         drawn = draw_phantom(item)
         return drawn.rgb, drawn.instances > 0
@@ -141,7 +177,10 @@ def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[
     rgb = decode(folder.read_bytes(item.path), config)
     if item.mask_path is None:
         return rgb, None
-    raw = decode_mask_file(folder.read_bytes(item.mask_path))
+    try:
+        raw = decode_mask_file(folder.read_bytes(item.mask_path))
+    except (DecodeError, OSError):
+        return rgb, None  # the image is none the worse for it
     mask = decode_cell_mask(config.dataset.name, raw, item.mask_path)
     return rgb, mask if mask.shape == rgb.shape[:2] else None
 
@@ -172,15 +211,23 @@ def _result(rows: pa.Table, used: pa.Table, digest: str, parts: int) -> StageRes
     counts |= {f"label_{k}": v for k, v in manifest.count(used, "label").items()}
     counts["groups"] = len(set(used["group"].to_pylist()))
     notes = [f"split {digest[:12]}", f"{len(rows)} files in = {len(used)} used + {quarantined} quarantined"]
+    reasons = [reason for reason in used["reason"].to_pylist() if reason]
+    if without := sum(MASK_FAULT in reason for reason in reasons):
+        counts["masks_not_used"] = without
+        notes.append(f"{without} images are used without their mask: see `reason` in manifest.parquet")
+    if left := sum(not reason.startswith(MASK_FAULT) for reason in reasons):
+        counts["stain_left"] = left
+        notes.append(f"{left} images kept their stain: see `reason` in manifest.parquet")
     return StageResult(counts, {}, {"manifest": "manifest.parquet", "split": "split.json"}, notes)
 
 
 STAGE = Stage(
     name="ingest",
     summary="read, check, enhance and split the images",
-    version=1,
+    version=2,
     sections=("dataset", "ingest", "enhance", "split"),
     needs=(),
     run=run,
     extra=listing,
+    check=check_tools,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,19 @@ def good_files(root: Path, per_class: int = 12) -> None:
         for number in range(per_class):
             seed = number + (1000 if label == "sick" else 0)
             (root / label / f"{number:03d}.png").write_bytes(encoded(picture(seed)))
+
+
+def unreadable_files(folder: Path) -> dict[str, bytes]:
+    """Files whose reading fails, as on a bad sector, and without permission (which root does not need)."""
+    (folder / "sector.png").symlink_to("/proc/self/mem")
+    made = {"sector.png": b""}
+    locked = folder / "locked.png"
+    locked.write_bytes(encoded(picture(5006)))
+    locked.chmod(0)
+    if os.access(locked, os.R_OK):
+        locked.unlink()
+        return made
+    return made | {"locked.png": b""}
 
 
 def settings(root: Path, *more: str) -> Config:
@@ -87,6 +101,7 @@ def test_odd_files_are_decoded_or_quarantined_with_a_reason(tmp_path: Path) -> N
     }
     for name, data in (readable | unusable).items():
         (root / "sick" / name).write_bytes(data)
+    unusable |= unreadable_files(root / "sick")
     record = ingest(settings(root, "ingest.max_pixels=100000"), run)
     counts = record.result.counts
     assert counts["in"] == 24 + len(readable) + len(unusable)
@@ -95,7 +110,11 @@ def test_odd_files_are_decoded_or_quarantined_with_a_reason(tmp_path: Path) -> N
     found = reasons(run)
     assert set(found) == set(unusable)
     assert all(found.values()), "every quarantined file has a reason"
-    assert len(set(found.values())) >= 4, "reasons tell the cases apart"
+    assert len(set(found.values())) >= 5, "reasons tell the cases apart"
+    assert found["sector.png"].startswith("cannot be read")
+    used = pq.read_table(run / "ingest" / "manifest.parquet")["id"].to_pylist()
+    good = [path for path in root.rglob("*.png") if path.name not in unusable]
+    assert sorted(used) == sorted(str(path.relative_to(root)) for path in good)
     assert any("files in" in note for note in record.result.notes)
 
 
