@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -88,18 +88,20 @@ class Folder:
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder is there. Raises AccessError, StorageError where that cannot be known."""
         with reachable(self.uri):
-            if self.fs.exists(self.at(name) if name else self.path):
-                return True
-            if not name and not self.is_local:
-                self._look()  # a bucket that may not be listed does not seem to exist
-        return False
+            if name or self.is_local:
+                return bool(self.fs.exists(self.at(name) if name else self.path))
+            with suppress(PermissionError):
+                if self.fs.exists(self.path):
+                    return True
+            return self._listed()
 
-    def _look(self) -> None:
-        """Raises what a filesystem says of this folder, unless it says that it is absent."""
+    def _listed(self) -> bool:
+        """Whether a remote folder can be listed: a forbidden bucket looks absent until it is."""
         try:
             self.fs.ls(self.path, refresh=True)
         except FileNotFoundError:
-            return
+            return False
+        return True
 
     def files(self) -> list[str]:
         """Relative posix paths of all files below, sorted. Raises DatasetNotFoundError, AccessError."""
