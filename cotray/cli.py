@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 import typer.core
 
 from cotray.cli_datasets import datasets_app
+from cotray.cli_segment import segment
 from cotray.cli_select import select
 from cotray.cli_tune import tune
 from cotray.config import Config, load_config
@@ -166,9 +168,11 @@ def ingest(
     execute(settings, run_folder, only="ingest", force="ingest" if force else None, verbose=verbose)
 
 
+OF_THEIR_OWN: dict[str, Callable[..., None]] = {"segment": segment, "select": select}
+"""Stages whose commands also work without a run."""
 for _name, _summary in STAGE_SUMMARIES.items():
-    if _name == "select":
-        app.command(rich_help_panel="Stages")(select)
+    if _name in OF_THEIR_OWN:
+        app.command(rich_help_panel="Stages")(OF_THEIR_OWN[_name])
     elif _name != "ingest":
         _stage_command(_name, _summary)
 
