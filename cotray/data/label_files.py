@@ -18,7 +18,7 @@ def read_csv(path: str, read: Read, columns: Sequence[str]) -> list[dict[str, st
 
     Commas or semicolons part the fields. Raises LabelFileError (unreadable, a column or a value lacks).
     """
-    text = _text(path, read)
+    text = text_of(path, read)
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in header else ",")
     named = {name.strip().casefold(): name for name in reader.fieldnames or () if name}
@@ -46,7 +46,8 @@ def _whole(row: dict[str, str], where: str) -> dict[str, str]:
     return row
 
 
-def _text(path: str, read: Read) -> str:
+def text_of(path: str, read: Read) -> str:
+    """The text of a table. Raises LabelFileError where it is not there, may not be read or is no text."""
     try:
         return read(path)
     except UnicodeDecodeError:
@@ -77,7 +78,7 @@ def read_centroids(path: str, read: Read) -> tuple[tuple[float, float], ...]:
     Raises LabelFileError naming the line.
     """
     points = []
-    for number, line in enumerate(_text(path, read).splitlines(), 1):
+    for number, line in enumerate(text_of(path, read).splitlines(), 1):
         words = line.split()
         if words:
             points.append(_point(words, f"{path}:{number}"))

@@ -17,6 +17,7 @@ from cotray.config import Config
 from cotray.data.catalog import ImageRecord, decode_cell_mask, find_dataset, limit_records
 from cotray.data.decode import decode_mask_file, encode_png
 from cotray.data.hashing import perceptual_hash, pixel_digest
+from cotray.data.label_files import text_of
 from cotray.data.phantom import PhantomSpec, draw_phantom, phantom_index
 from cotray.data.splits import check_disjoint, group_records, make_split, split_digest
 from cotray.errors import DatasetNotFoundError, DecodeError, EmptyDatasetError
@@ -71,7 +72,7 @@ def list_items(config: Config) -> tuple[list[Item], list[tuple[str, str]]]:
         specs = phantom_index("all-idb2", dataset.phantom_subjects, dataset.phantom_cells, config.seed)
         return list(limit_records(specs, dataset.limit) if dataset.limit else specs), []
     folder = dataset_folder(config)
-    parsed = layout.parse(folder.files(), lambda path: folder.read_bytes(path).decode("utf-8-sig"), dataset)
+    parsed = layout.parse(folder.files(), folder.read_text, dataset)
     records = limit_records(parsed.records, dataset.limit) if dataset.limit else parsed.records
     return list(records), list(parsed.rejected)
 
@@ -94,10 +95,15 @@ def dataset_folder(config: Config) -> Folder:
 def listing(config: Config) -> Mapping[str, Any]:
     """Marks of content for the fingerprint: of the images names, sizes and modification; of other files
     sha256."""
-    files = {"files": used} if (used := digests(config)) else {}
+    used = digests(config)
     if config.dataset.name == "phantom":
-        return files
-    sizes = dataset_folder(config).sizes().items()
+        return {"files": used} if used else {}
+    folder, subjects = dataset_folder(config), config.dataset.subjects_csv
+    if subjects:  # it may lie outside of the root
+        text = text_of(subjects, folder.read_text)
+        used["dataset.subjects_csv"] = hashlib.sha256(text.encode()).hexdigest()
+    files = {"files": used} if used else {}
+    sizes = folder.sizes().items()
     marks = "\n".join(f"{path}\t{size}\t{mark}" for path, (size, mark) in sizes)
     return {"listing": hashlib.sha256(marks.encode()).hexdigest(), **files}
 
