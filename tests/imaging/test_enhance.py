@@ -9,7 +9,10 @@ from typing import get_args
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from scipy.ndimage import convolve
 from torch import Tensor, nn
 
 from cotray.config import EnhanceConfig
@@ -39,7 +42,13 @@ def with_lightness(rgb: Rgb, plane: NDArray[np.uint8]) -> Rgb:
 
 
 def loop_clahe(plane: NDArray[np.uint8], clip: float, tiles: int) -> NDArray[np.float64]:
-    """CLAHE with a plain histogram per tile and bilinear mixing of the four nearest tiles' tables."""
+    """CLAHE with a plain histogram per tile and bilinear mixing of the four nearest tiles' tables.
+
+    Where a side is no multiple of the tiles, both sides are mirrored on to the next one (OpenCV's way).
+    """
+    full = plane.shape
+    if full[0] % tiles or full[1] % tiles:
+        plane = np.pad(plane, [(0, tiles - side % tiles) for side in full], mode="reflect")
     height, width = plane.shape
     th, tw = height // tiles, width // tiles
     limit = max(1, int(clip * th * tw / 256))
@@ -58,19 +67,19 @@ def loop_clahe(plane: NDArray[np.uint8], clip: float, tiles: int) -> NDArray[np.
                     counts[k] += 1
                     rest -= 1
             tables[i, j] = np.round(np.cumsum(counts) * 255 / (th * tw))
-    out = np.zeros(plane.shape)
-    for y in range(height):
-        for x in range(width):
-            fy, fx = y / th - 0.5, x / tw - 0.5
-            i, j = int(np.floor(fy)), int(np.floor(fx))
-            dy, dx = fy - i, fx - j
-            i0, i1 = max(i, 0), min(i + 1, tiles - 1)
-            j0, j1 = max(j, 0), min(j + 1, tiles - 1)
-            t = tables[:, :, plane[y, x]]
-            out[y, x] = (t[i0, j0] * (1 - dx) + t[i0, j1] * dx) * (1 - dy) + (
-                t[i1, j0] * (1 - dx) + t[i1, j1] * dx
-            ) * dy
-    return out
+    rows, columns = np.mgrid[:height, :width]
+    fy, fx = rows / th - 0.5, columns / tw - 0.5
+    dy, dx = fy - np.floor(fy), fx - np.floor(fx)
+    i0, j0 = np.floor(fy).astype(int), np.floor(fx).astype(int)
+
+    def mapped(i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = tables[np.clip(i, 0, tiles - 1), np.clip(j, 0, tiles - 1), plane]
+        return values
+
+    upper = mapped(i0, j0) * (1 - dx) + mapped(i0, j0 + 1) * dx
+    lower = mapped(i0 + 1, j0) * (1 - dx) + mapped(i0 + 1, j0 + 1) * dx
+    mixed = upper * (1 - dy) + lower * dy
+    return np.asarray(mixed[: full[0], : full[1]])
 
 
 def loop_sharpen(rgb: Rgb) -> Rgb:
@@ -105,8 +114,18 @@ def test_none_is_the_image_itself(rgb: Rgb) -> None:
     assert enhance(rgb, EnhanceConfig(method="none")) is rgb
 
 
-@pytest.mark.parametrize(("clip", "tiles"), [(2.0, 8), (4.0, 4), (1.5, 2)])
+@pytest.mark.parametrize(("clip", "tiles"), [(2.0, 8), (4.0, 4), (1.5, 2), (2.0, 7), (2.0, 1)])
 def test_clahe_matches_a_plain_one(rgb: Rgb, clip: float, tiles: int) -> None:
+    compare_clahe(rgb, clip, tiles)
+
+
+@pytest.mark.parametrize("shape", [(61, 77), (64, 77), (257, 257), (16, 16)])
+def test_clahe_matches_a_plain_one_where_tiles_do_not_fit(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), np.uint8)
+    compare_clahe(np.asarray(cv2.GaussianBlur(pixels, (9, 9), 0), np.uint8), 2.0, 8)
+
+
+def compare_clahe(rgb: Rgb, clip: float, tiles: int) -> None:
     out = enhance(rgb, EnhanceConfig(method="clahe", clip_limit=clip, tiles=tiles))
     plain = np.clip(np.round(loop_clahe(lightness(rgb), clip, tiles)), 0, 255).astype(np.uint8)
     reference = with_lightness(rgb, plain)
@@ -144,6 +163,35 @@ def test_fuzzy_intensification_matches_the_operator(rgb: Rgb) -> None:
 def test_fuzzy_leaves_a_flat_image_alone() -> None:
     plane = np.full((5, 5), 77, np.uint8)
     assert np.array_equal(intensify(plane), plane)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
+@settings(deadline=None, max_examples=25)
+def test_fuzzy_intensification_keeps_order_and_ends(plane: NDArray[np.uint8]) -> None:
+    out = intensify(plane)
+    assert out.min() == plane.min() and out.max() == plane.max()
+    assert (np.diff(out.ravel()[np.argsort(plane, axis=None)].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["he", "fuzzy", "sharpen", "none"])
+def test_a_flat_image_is_left_alone(method: str) -> None:
+    rgb = np.full((20, 30, 3), (120, 60, 150), np.uint8)
+    assert np.abs(enhance(rgb, EnhanceConfig(method=method)).astype(int) - rgb).max() <= 1  # Lab and back
+
+
+def test_sharpen_matches_scipy(rgb: Rgb) -> None:
+    kernel = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]])
+    planes = [convolve(rgb[..., c].astype(int), kernel, mode="mirror") for c in range(3)]
+    out = enhance(rgb, EnhanceConfig(method="sharpen"))
+    assert np.array_equal(out, np.clip(np.stack(planes, axis=-1), 0, 255))
+
+
+def test_contrast_is_changed_in_lightness_alone(rgb: Rgb) -> None:
+    """Hue and colour stay, where the result has room for them."""
+    before = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:].astype(int)
+    for method in ("clahe", "he", "fuzzy"):
+        after = cv2.cvtColor(enhance(rgb, EnhanceConfig(method=method)), cv2.COLOR_RGB2Lab)[..., 1:]
+        assert np.median(np.abs(after - before)) <= 1, method
 
 
 def test_mirnet_without_weights_names_the_cure(rgb: Rgb) -> None:
