@@ -32,6 +32,7 @@ from cotray.imaging.resize import resize_square
 from cotray.predictor import load_net
 from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import StageRun
+from cotray.stages.images import open_images
 from cotray.stages.parts import part_name
 from cotray.stages.scores import Held, Scores
 
@@ -110,15 +111,14 @@ def samples(at: StageRun, held: Held, chosen: Sequence[int]) -> list[Sample]:
     ]
 
 
-def _pixels(at: StageRun, names: Iterable[str]) -> dict[str, bytes]:
-    """Enhanced images (PNG) by id."""
+def _pixels(at: StageRun, names: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
+    """Enhanced images by id."""
     wanted = set(names)
     rows = at.run.stage("ingest").read_parquet("manifest.parquet")
     part_of = dict(zip(rows["id"].to_pylist(), rows["part"].to_pylist(), strict=True))
-    found: dict[str, bytes] = {}
+    images, found = open_images(at.run.stage("ingest")), dict[str, NDArray[np.uint8]]()
     for part in sorted({part_of[name] for name in wanted}):
-        table = (at.run.stage("ingest") / "images").read_parquet(part_name(part), ["id", "image"])
-        found |= {row["id"]: row["image"] for row in table.to_pylist() if row["id"] in wanted}
+        found |= {row["id"]: images.rgb(row) for row in images.rows(part, ("image",)) if row["id"] in wanted}
     return found
 
 
@@ -131,10 +131,10 @@ def _cells_of(at: StageRun, names: Iterable[str]) -> dict[str, list[dict[str, An
     return found
 
 
-def _draw(png: bytes, cells: Sequence[dict[str, Any]], cell_prob: dict[str, float]) -> bytes:
+def _draw(rgb: NDArray[np.uint8], cells: Sequence[dict[str, Any]], cell_prob: dict[str, float]) -> bytes:
     masks = [decode_rle(cell["mask_rle"], cell["height"], cell["width"]) for cell in cells]
     texts = [f"{cell_prob[cell['id']]:.2f}" if cell["id"] in cell_prob else "" for cell in cells]
-    return encode_png(overlay(decode_png(png), masks, [tuple(cell["box"]) for cell in cells], texts))
+    return encode_png(overlay(rgb, masks, [tuple(cell["box"]) for cell in cells], texts))
 
 
 def explanations(at: StageRun, bundle: Bundle, held: Held, chosen: Sequence[int]) -> list[Sample]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cotray import manifest
 from cotray.config import Config
-from cotray.data.decode import decode_png, encode_png
+from cotray.data.decode import encode_png
 from cotray.errors import EmptyDatasetError
 from cotray.imaging.masks import decode_rle, encode_rle, iou
 from cotray.predictor import Cell, build_segmenter, cut_cells
@@ -18,24 +18,26 @@ from cotray.preparation import carried
 from cotray.runs import StageResult
 from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import Stage, StageRun
+from cotray.stages.images import Images, open_images
 from cotray.stages.ingest import single_cell
-from cotray.stages.parts import Plan, part_name, read_parts, run_parts
+from cotray.stages.parts import Plan, read_parts, run_parts
 from cotray.stages.sam_checkpoint import checkpoint_mark, require_checkpoint
 from cotray.stages.segment_training import train_segmenter
-from cotray.storage import Folder
 
 
 def run(config: Config, at: StageRun) -> StageResult:
     """Train the segmenter on masks of the training split, then cut the cells of every image.
 
-    Raises EmptyDatasetError where no image has a cell; WeightsError, TrainingError from training.
+    Raises EmptyDatasetError where no image has a cell; SourceChangedError where a file that ingest kept a
+    reference to is not what it was; WeightsError, TrainingError from training.
     """
     ingest = at.input("ingest")
     config = carried(config, ingest)
     images = ingest.read_parquet("manifest.parquet")
     parts = at.run.need("ingest").result.counts["parts"]
-    weights, origin = train_segmenter(config, at, images, ingest / "images", parts)
-    work = functools.partial(_Cutter, config, weights, single_cell(config), ingest / "images")
+    source = open_images(ingest)
+    weights, origin = train_segmenter(config, at, images, source, parts)
+    work = functools.partial(_Cutter, config, weights, single_cell(config), source)
     plan = Plan("cells", work, _kept(images, parts), at.folder / "cells", actors=True)
     run_parts(plan, config.compute, at)
     cells = _with_split(read_parts(at.folder / "cells", parts), images)
@@ -46,7 +48,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     at.folder.write_parquet("manifest.parquet", manifest.check(cells))
     without = sorted(set(images["id"].to_pylist()) - set(cells["image_id"].to_pylist()))
     at.folder.write_json("no_cell.json", without)
-    agreement = mask_agreement(cells, images, ingest / "images", parts)
+    agreement = mask_agreement(cells, images, source, parts)
     return _result(config, images, cells, without, agreement, origin)
 
 
@@ -56,16 +58,16 @@ def run(config: Config, at: StageRun) -> StageResult:
 class _Cutter:
     """Holds LeuSAM in a Ray actor; cuts the cells of one part of images."""
 
-    def __init__(self, config: Config, weights: dict[str, Any], single: bool, images: Folder) -> None:
+    def __init__(self, config: Config, weights: dict[str, Any], single: bool, images: Images) -> None:
         self.config, self.single, self.images = config, single, images
         self.segmenter = build_segmenter(config, weights)
 
     def __call__(self, part: int, kept: set[str]) -> pa.Table:
-        rows = self.images.read_parquet(part_name(part)).to_pylist()
+        rows = self.images.rows(part, ("image",))
         return manifest.table(cell for row in rows if row["id"] in kept for cell in self._cells(row))
 
     def _cells(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        cells = cut_cells(decode_png(row["image"]), self.segmenter, self.config, single=self.single)
+        cells = cut_cells(self.images.rgb(row), self.segmenter, self.config, single=self.single)
         return [_cell_row(row, number, cell) for number, cell in enumerate(cells)]
 
 
@@ -99,7 +101,7 @@ def _with_split(cells: pa.Table, images: pa.Table) -> pa.Table:
     return cells
 
 
-def mask_agreement(cells: pa.Table, images: pa.Table, folder: Folder, parts: int) -> list[float]:
+def mask_agreement(cells: pa.Table, images: pa.Table, source: Images, parts: int) -> list[float]:
     """IoU of the segmenter's mask with the true one, for test images that have one cell and a true mask."""
     test = set(manifest.where(images, split="test")["id"].to_pylist())
     rle = {
@@ -109,11 +111,11 @@ def mask_agreement(cells: pa.Table, images: pa.Table, folder: Folder, parts: int
     }
     found: list[float] = []
     for part in range(parts):
-        for row in folder.read_parquet(part_name(part), ["id", "mask"]).to_pylist():
+        for row in source.rows(part, ("mask",)):
             cell = rle.get(row["id"])
-            if row["mask"] is not None and cell is not None:
-                predicted = decode_rle(cell["mask_rle"], cell["height"], cell["width"])
-                found.append(iou(predicted, decode_png(row["mask"])[..., 0] > 127))
+            mask = source.mask(row) if cell else None
+            if cell is not None and mask is not None:
+                found.append(iou(decode_rle(cell["mask_rle"], cell["height"], cell["width"]), mask))
     return found
 
 

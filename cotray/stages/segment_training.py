@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cotray.config import Config, SegmentConfig
-from cotray.data.decode import decode_png
 from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.imaging.masks import mask_box
 from cotray.imaging.roi import find_cells
@@ -22,25 +21,24 @@ from cotray.segmentation.learner import LeuSamLearner, training_windows, turned_
 from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import StageRun
 from cotray.stages.embeddings import embed_windows
+from cotray.stages.images import Images
 from cotray.stages.ingest import single_cell
-from cotray.stages.parts import part_name
 from cotray.stages.sam_checkpoint import fine_tunes, read_checkpoint
 from cotray.stages.training import Arrays, Job, fit
 from cotray.stages.weights import Weights
-from cotray.storage import Folder
 
 MIN_MASKS = 20
 """Fewer training masks than this and LeuSAM learns from phantoms instead."""
 
 
 def train_segmenter(
-    config: Config, at: StageRun, images: pa.Table, folder: Folder, parts: int
+    config: Config, at: StageRun, images: pa.Table, source: Images, parts: int
 ) -> tuple[dict[str, Any], str]:
     """(weights, which masks it learned from) of `segment.model`; no weights where nothing is learned."""
     kind = SEGMENTERS[config.segment.model]
     if kind.build_learner is None:
         return {}, "no"
-    train, valid, origin = training_data(config, images, folder, parts)
+    train, valid, origin = training_data(config, images, source, parts)
     at.say(f"{kind.title} learns from {len(train['mask'])} {origin} masks")
     fitted = fit(segmenter_job(config, train, valid, at), config.compute, at)
     return fitted.weights[config.segment.model], origin
@@ -93,16 +91,15 @@ def whole_weights(build: Any, trained: Weights) -> Weights:
 # ---- training data ---------------------------------------------------------------------------------
 
 
-def training_data(config: Config, images: pa.Table, folder: Folder, parts: int) -> tuple[Arrays, Arrays, str]:
+def training_data(config: Config, images: pa.Table, source: Images, parts: int) -> tuple[Arrays, Arrays, str]:
     """(train, valid, origin) windows with masks; only images of those splits are looked at."""
     items: dict[str, list[dict[str, NDArray[Any]]]] = {"train": [], "val": []}
     split = dict(zip(images["id"].to_pylist(), images["split"].to_pylist(), strict=True))
     for part in range(parts):
-        for row in folder.read_parquet(part_name(part), ["id", "image", "mask"]).to_pylist():
+        for row in source.rows(part):
             side = split.get(row["id"])
-            if row["mask"] is not None and side in items:
-                mask = decode_png(row["mask"])[..., 0] > 127
-                items[side] += _windows(decode_png(row["image"]), mask, config, single_cell(config))
+            if side in items and (mask := source.mask(row)) is not None:
+                items[side] += _windows(source.rgb(row), mask, config, single_cell(config))
     if len(items["train"]) >= MIN_MASKS:
         return (
             _stack(items["train"]),

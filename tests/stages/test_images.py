@@ -174,3 +174,24 @@ def test_a_damaged_mask_leaves_its_image_in_use(tmp_path: Path) -> None:
     rows = pq.read_table(tmp_path / "run" / "ingest" / "manifest.parquet").to_pylist()
     noted = {row["id"] for row in rows if row["reason"]}
     assert noted == {"img/Im002_0.tif", "img/Im004_0.tif"}, "an image without a mask file needs no note"
+
+
+def test_cells_of_references_are_those_of_bytes(referenced: Path, tmp_path: Path) -> None:
+    sets = ("dataset.name=all-idb2", f"dataset.root={referenced / 'data'}", "segment.model=otsu")
+    reference = settings(*sets, "ingest.store=reference")
+    run_pipeline(Request(str(tmp_path / "again"), reference, until="segment"))
+    run_pipeline(Request(str(tmp_path / "kept"), settings(*sets), until="segment"))
+    cells = [pq.read_table(tmp_path / run / "segment" / "cells") for run in ("again", "kept")]
+    assert len(cells[0]) >= 6 and cells[0].equals(cells[1])
+
+
+def test_a_stage_names_the_file_that_changed(referenced: Path) -> None:
+    path, run = referenced / "data" / "img" / "Im006_0.tif", referenced / "run"
+    sets = ("dataset.name=all-idb2", f"dataset.root={referenced / 'data'}", "segment.model=otsu")
+    config, before = settings(*sets, "ingest.store=reference"), path.read_bytes()
+    rewritten(path)
+    try:
+        with pytest.raises(SourceChangedError, match=r"Im006_0\.tif has changed"):
+            run_pipeline(Request(str(run), config, only="segment"))
+    finally:
+        path.write_bytes(before)
