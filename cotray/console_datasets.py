@@ -58,7 +58,7 @@ def check(config: Config, *, guess: bool, sizes: bool, as_json: bool) -> None:
         )
     folder = Folder(absolute(str(config.dataset.root)))
     files = folder.files()
-    name, why = guess_dataset(files) if guess else (config.dataset.name, "")
+    name, why = guess_dataset(files, folder.uri) if guess else (config.dataset.name, "")
     found = take_inventory(find_dataset(name), files, folder.read_text, config.dataset)
     if sizes:
         found = dataclasses.replace(found, sizes=_read_sizes(folder, files, quiet=as_json))

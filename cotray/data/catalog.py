@@ -135,32 +135,36 @@ _LAYOUTS = (
 DATASETS: dict[str, Layout] = {layout.name: layout for layout in _LAYOUTS}
 
 
-def guess_dataset(files: Sequence[str]) -> tuple[str, str]:
+LOOKS = {
+    "c-nmc": "are named as C-NMC 2019 does",
+    "all-idb1": "are named ImXXX_{1,0} and are jpg, or have .xyc files",
+    "all-idb2": "are named ImXXX_{1,0}",
+    "sn-am": "lie below B-ALL or MM",
+    "folder": "have names of no published layout",
+}
+"""Layout -> what most images look like for it to be guessed."""
+
+
+def guess_dataset(files: Sequence[str], root: str = "") -> tuple[str, str]:
     """(layout, why) by what most image names look like. Raises EmptyDatasetError where there is none."""
-    images = images_below(files)
-    kinds = Counter(_kind(image) for image in images)
+    images = images_below(files, root)
+    numbered = any("c-nmc" in name.lower() for name in (root, *files))
+    kinds = Counter(_kind(image, numbered) for image in images)
     name, count = max(kinds.items(), key=lambda item: (item[1], item[0] != "folder"))
     if name == "all-idb2" and with_suffix(files, ".xyc"):
         name = "all-idb1"
-    look = {
-        "c-nmc": "are named as C-NMC 2019 does",
-        "all-idb1": "are named ImXXX_{1,0} and are jpg, or have .xyc files",
-        "all-idb2": "are named ImXXX_{1,0}",
-        "sn-am": "lie below B-ALL or MM",
-        "folder": "have names of no published layout",
-    }
-    return name, f"{count} of {len(images)} images {look[name]}"
+    return name, f"{count} of {len(images)} images {LOOKS[name]}"
 
 
-def _kind(image: str) -> str:
-    """The layout that one image's path looks like."""
+def _kind(image: str, numbered: bool) -> str:
+    """The layout that an image's path looks like; ``numbered``: numbers are names of C-NMC's test sets."""
     name, folders = stem(image), folders_inside_out(image)
-    if CELL.match(name) or (name.isdigit() and any("c-nmc" in folder.lower() for folder in folders)):
+    if CELL.match(name) or (numbered and name.isdigit()):
         return "c-nmc"
     if layouts.IDB.match(name):
         return "all-idb1" if image.lower().endswith((".jpg", ".jpeg")) else "all-idb2"
-    named = any(layouts.B_ALL.search(f) or layouts.MYELOMA.search(f) for f in folders)
-    return "sn-am" if named and folders[0].lower() != "all" else "folder"
+    plain = [folder for folder in folders if folder.lower() != "all"]
+    return "sn-am" if any(layouts.B_ALL.search(f) or layouts.MYELOMA.search(f) for f in plain) else "folder"
 
 
 def find_dataset(name: str) -> Layout:

@@ -192,10 +192,16 @@ def test_the_layout_is_guessed_from_the_names(name: str) -> None:
         (["img/Im001_1.tif"], "all-idb2"),
         (["img/Im001_1.tif", "xyc/Im001_1.xyc"], "all-idb1"),
         (["UID_1_1_1_all.bmp", "a.png", "b.png"], "folder"),
+        (["ALL/anna/1.png", "Normal/bert/1.png"], "folder"),
+        (["x/1.bmp", "x/2.bmp", "C-NMC_test_prelim_phase_data_labels.csv"], "c-nmc"),
     ],
 )
 def test_guesses(files: list[str], name: str) -> None:
     assert guess_dataset(files)[0] == name
+
+
+def test_the_name_of_the_root_helps_to_guess() -> None:
+    assert guess_dataset(["1.bmp"], "/data/C-NMC_test_final_phase_data")[0] == "c-nmc"
 
 
 def test_nothing_is_guessed_of_nothing() -> None:
