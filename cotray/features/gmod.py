@@ -23,7 +23,7 @@ def fold_tokens(x_BTD: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
 
 
 class Block(nn.Module):
-    """One encoder layer: attention, then MLP, each on a normed input with a residual (Eq. 4-8)."""
+    """One encoder layer: attention (Eq. 4), then MLP (Eq. 5), each on a normed input with a residual."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
@@ -43,17 +43,17 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attend(self.norm1(x_BTD))  # Eq. 7
-        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))  # Eq. 8
+        x_BTD = x_BTD + self.attend(self.norm1(x_BTD))  # Eq. 4
+        out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))  # Eq. 5
         return out
 
     def attend(self, x_BTD: Tensor) -> Tensor:
-        """Multi-head self-attention (Eq. 4-6)."""
+        """Multi-head self-attention (Eq. 7-8)."""
         batch, tokens, width = x_BTD.shape
         q, k, v = self.qkv(x_BTD).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        out: Tensor = self.project(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # Eq. 7
+        out: Tensor = self.project(mixed.transpose(1, 2).reshape(batch, tokens, width))  # Eq. 8
         return out
 
 
@@ -74,7 +74,7 @@ class GMod(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def tokens(self, x_BCHW: Tensor) -> Tensor:
-        """(B, T + 1, D): the class token first (Eq. 3, then all layers)."""
+        """(B, T + 1, D): the class token first (Eq. 3, then all layers, then Eq. 6 for every token)."""
         x_BTD = self.embed(split_patches(x_BCHW, self.patch))
         x_BTD = torch.cat([self.class_token.expand(len(x_BTD), -1, -1), x_BTD], dim=1) + self.position
         out: Tensor = self.norm(self.blocks(self.drop(x_BTD)))

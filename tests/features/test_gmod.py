@@ -39,7 +39,7 @@ def test_tokens_are_patches_row_by_row() -> None:
 
 
 def attention_by_hand(block: Block, x_TD: np.ndarray) -> np.ndarray:
-    """Eq. 4-6 for one image: per head softmax(q k' / sqrt(d)) v, token by token."""
+    """Eq. 7-8 for one image: per head softmax(q k' / sqrt(d)) v, token by token."""
     state = {name: value.detach().double().numpy() for name, value in block.state_dict().items()}
     q, k, v = np.split(x_TD @ state["qkv.weight"].T + state["qkv.bias"], 3, axis=1)
     tokens, width = x_TD.shape
@@ -52,6 +52,51 @@ def attention_by_hand(block: Block, x_TD: np.ndarray) -> np.ndarray:
             for s in range(tokens):
                 mixed[t, part] += score[s] / sum(score) * v[s, part]
     return np.asarray(mixed @ state["project.weight"].T + state["project.bias"])
+
+
+def normed(x_TD: np.ndarray, layer: nn.LayerNorm) -> np.ndarray:
+    """Layer normalisation, token by token."""
+    away = x_TD - x_TD.mean(axis=1, keepdims=True)
+    scaled = away / np.sqrt((away**2).mean(axis=1, keepdims=True) + layer.eps)
+    return np.asarray(scaled * layer.weight.detach().numpy() + layer.bias.detach().numpy())
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))))
+
+
+def tokens_by_hand(gmod: GMod, image_3SS: np.ndarray) -> np.ndarray:
+    """Eq. 3 (patches embedded, class token first, places added), 4 and 5 per layer, 6 for every token."""
+    state = {name: value.detach().double().numpy() for name, value in gmod.state_dict().items()}
+    side = image_3SS.shape[1] // gmod.patch
+    patches = []
+    for row in range(side):
+        for column in range(side):
+            y, x = row * gmod.patch, column * gmod.patch
+            patches.append(image_3SS[:, y : y + gmod.patch, x : x + gmod.patch].reshape(-1))
+    embedded = np.array(patches) @ state["embed.weight"].T + state["embed.bias"]
+    z = np.concatenate([state["class_token"][0], embedded]) + state["position"][0]
+    for number, block in enumerate(gmod.blocks):
+        assert isinstance(block, Block)
+        z = attention_by_hand(block, normed(z, block.norm1)) + z
+        part = {
+            i: (state[f"blocks.{number}.mlp.{i}.weight"], state[f"blocks.{number}.mlp.{i}.bias"])
+            for i in (0, 3)
+        }
+        hidden = gelu(normed(z, block.norm2) @ part[0][0].T + part[0][1])
+        z = hidden @ part[3][0].T + part[3][1] + z
+    return normed(z, gmod.norm)
+
+
+def test_tokens_are_equations_3_to_8_written_out() -> None:
+    torch.manual_seed(5)
+    gmod = GMod(BackboneConfig(image_size=32, patch=8, layers=2, heads=3)).eval()
+    for parameter in gmod.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    x = torch.randn(2, 3, 32, 32)
+    expected = np.stack([tokens_by_hand(gmod, image) for image in x.double().numpy()])
+    assert expected.shape == (2, 17, 192)
+    np.testing.assert_allclose(gmod.tokens(x).detach().numpy(), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("heads", [1, 3])

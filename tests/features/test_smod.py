@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -62,3 +63,44 @@ def test_flattened_channel_by_channel() -> None:
     smod = SMod(SmodConfig()).eval()
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(smod(x), smod.blocks(x).reshape(1, -1))
+
+
+def block_by_hand(block: nn.Sequential, x_BCHW: np.ndarray, order: str) -> np.ndarray:
+    """Eq. 9 (or Alg. 1), pixel by pixel: same padding, statistics of the batch, the greatest of four."""
+    conv, norm = (next(m for m in block if isinstance(m, kind)) for kind in (nn.Conv2d, nn.BatchNorm2d))
+    weight, bias = conv.weight.detach().double().numpy(), conv.bias.detach().double().numpy()
+
+    def convolved(x: np.ndarray) -> np.ndarray:
+        padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+        out = np.empty((len(x), len(weight), *x.shape[2:]))
+        for b, f, row, column in np.ndindex(*out.shape):
+            out[b, f, row, column] = (
+                padded[b, :, row : row + 3, column : column + 3] * weight[f]
+            ).sum() + bias[f]
+        return out
+
+    def standard(x: np.ndarray) -> np.ndarray:
+        mean, var = x.mean(axis=(0, 2, 3), keepdims=True), x.var(axis=(0, 2, 3), keepdims=True)
+        gain, shift = (p.detach().double().numpy()[:, None, None] for p in (norm.weight, norm.bias))
+        return np.asarray((x - mean) / np.sqrt(var + norm.eps) * gain + shift)
+
+    def pooled(x: np.ndarray) -> np.ndarray:
+        out = np.empty((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2))
+        for b, c, row, column in np.ndindex(*out.shape):
+            out[b, c, row, column] = x[b, c, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].max()
+        return out
+
+    if order == "eq9":
+        return pooled(np.maximum(standard(convolved(x_BCHW)), 0))
+    return standard(convolved(pooled(x_BCHW)))
+
+
+@pytest.mark.parametrize("order", ["eq9", "alg1"])
+def test_a_block_in_training_is_equation_9_pixel_by_pixel(order: str) -> None:
+    torch.manual_seed(3)
+    block = sfl_block(2, 3, SmodConfig.model_validate({"order": order, "dropout": 0.0})).train()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(2, 2, 6, 8)
+    expected = block_by_hand(block, x.double().numpy(), order)
+    np.testing.assert_allclose(block(x).detach().numpy(), expected, atol=1e-4)

@@ -109,6 +109,24 @@ def test_losses_are_the_non_saturating_form_of_equation_2() -> None:
     assert row["real_score"] == pytest.approx(float(d_real.mean()), rel=1e-4)
 
 
+def test_equation_1_turns_a_logit_into_a_probability_and_equation_2_is_what_is_played_for() -> None:
+    """V(D, G) of Eq. 2 from D = e^o / (1 + e^o) of Eq. 1: the discriminator's loss is -V."""
+    learner = prepared(PLAIN.model_copy(update={"train": TrainConfig(lr=1e-12, weight_decay=0.0)}))
+    batch = cells(8)
+    torch.manual_seed(1)
+    z = torch.rand(8, 16) * 2 - 1
+    with torch.no_grad():
+        judged = [
+            learner.nets["discriminator"](x)
+            for x in (to_gan_input(batch["image"]), learner.nets["generator"](z))
+        ]
+    real, fake = (np.exp(o.double().numpy()) / (1 + np.exp(o.double().numpy())) for o in judged)
+    torch.manual_seed(1)
+    row = learner.train_step(batch)
+    assert row["real_score"] == pytest.approx(real.mean(), rel=1e-4)
+    assert row["loss_d"] == pytest.approx(-(np.log(real).mean() + np.log(1 - fake).mean()), rel=1e-4)
+
+
 def test_training_brings_drawn_cells_nearer_to_real_ones() -> None:
     learner, held = prepared(), cells(32, seed=99)
 
