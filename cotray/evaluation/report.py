@@ -6,24 +6,24 @@ engine; the page's own content policy forbids scripts and remote content besides
 
 from __future__ import annotations
 
-import base64
 import functools
 import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from cotray.evaluation import wording
+from cotray.evaluation.audit_report import section
 from cotray.evaluation.figures import CLASS_NAMES
 from cotray.evaluation.metrics import LOWER_IS_BETTER
+from cotray.evaluation.page import data_uri, make_environment
 from cotray.evaluation.report_data import Reference, ReportData, Sample
 
 __all__ = ["Reference", "ReportData", "Sample", "render_report"]
@@ -38,6 +38,7 @@ def render_report(data: ReportData) -> str:
         operating_point=wording.operating_point(data),
         comparison=wording.compare_with_floor(data),
         leak_gap=wording.leak_gap(data),
+        audit=section(data.audit) if data.audit else None,
         notes=wording.plain_notes(data),
         tiles=_tiles(data),
         rows=_comparison_rows(data),
@@ -135,8 +136,8 @@ def _photo_uri(png: bytes) -> Markup:
     """A sample's picture as a JPEG that is no larger than the page shows it."""
     bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) if png else None
     if bgr is None:
-        return _data_uri(png)
-    return _data_uri(cv2.imencode(".jpg", _shrink(bgr), (cv2.IMWRITE_JPEG_QUALITY, 88))[1].tobytes(), "jpeg")
+        return data_uri(png)
+    return data_uri(cv2.imencode(".jpg", _shrink(bgr), (cv2.IMWRITE_JPEG_QUALITY, 88))[1].tobytes(), "jpeg")
 
 
 def _shrink(bgr: NDArray[Any]) -> NDArray[Any]:
@@ -152,28 +153,17 @@ def _has_fields(samples: Sequence[Sample]) -> bool:
     return any(width > 1.2 * height for width, height in sizes)
 
 
-def _data_uri(image: bytes, kind: str = "png") -> Markup:
-    # Base64 has no character that HTML treats as special.
-    return Markup(f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii"))
-
-
 def _class_name(label: int | None) -> str:
     return "unknown" if label is None else CLASS_NAMES[label]
 
 
 @functools.cache
 def _template() -> Template:
-    folder = resources.files("cotray.evaluation")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        data_uri=_data_uri,
+    environment = make_environment(
         photo_uri=_photo_uri,
         has_fields=_has_fields,
         class_name=_class_name,
         title_of=wording.title,
         duration=wording.duration,
     )
-    environment.globals["style"] = Markup(folder.joinpath("report.css").read_text("utf-8"))
-    return environment.from_string(folder.joinpath("report.html").read_text("utf-8"))
+    return environment.get_template("report.html")

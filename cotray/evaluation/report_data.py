@@ -5,6 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # its sentences are made by the same hand as the report's
+    from cotray.evaluation.audit_report import Audit
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,9 @@ class ReportData:
     """Rows of the data table, all with the same keys, e.g. split, class, images, groups, cells."""
     without_cell: int = 0
     """Test images in which no cell was found: they have no answer, and are in no figure."""
+
+    audit: Audit | None = None
+    """Leaks and shortcuts of the images."""
 
     roc: bytes = b""
     confusion: bytes = b""

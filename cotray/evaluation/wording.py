@@ -135,6 +135,7 @@ def banners(data: ReportData) -> list[tuple[str, str]]:
     """(heading, text) of everything a reader must know before any figure."""
     told = (_phantom(data), _leaky(data), _few_groups(data), _without_cell(data))
     warnings = [note.removeprefix(WARNING) for note in data.notes if note.startswith(WARNING)]
+    warnings += data.audit.warnings() if data.audit else []
     return [banner for banner in told if banner] + [("Warning", text) for text in warnings]
 
 

@@ -1,0 +1,202 @@
+"""The shortcut audit: how well the class can be told from things that should not tell it, on the same split.
+
+Each probe is a random forest on a handful of numbers (:mod:`cotray.evaluation.probes`), trained on the
+training and validation side and scored on the test side. What a forest can tell from the file's size or
+from a corner, a network can tell as well, and a fine figure may then be that of the corner.
+
+Shapes: N images, D numbers of a probe, G grid cells a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.naive_bayes import CategoricalNB
+
+from cotray.errors import ClassError
+from cotray.evaluation.intervals import bootstrap_intervals
+from cotray.evaluation.metrics import classification_metrics
+from cotray.evaluation.probes import CORNER, GRID
+from cotray.imaging.regions import Fractions
+from cotray.learning import derive_seed
+
+PROBES: dict[str, str] = {
+    "file_size": "the file's size",
+    "dimensions": "the image's width and height",
+    "metadata": "the file's format and metadata",
+    "border": "the border's pixels",
+    "top_left": "the top-left corner",
+    "top_right": "the top-right corner",
+    "bottom_left": "the bottom-left corner",
+    "bottom_right": "the bottom-right corner",
+    "background": "the background without cells",
+    "colour": "the histogram of colours",
+}
+"""Probe -> what it looks at, in the order of the report."""
+CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
+TREES, BINS = 100, 8
+HOT, SIGMAS, LEAST = 0.05, 4.0, 0.65
+"""A grid cell stands out where its AUROC is at least ``LEAST`` and above the median cell by ``HOT`` and by so
+many (robust) standard deviations of all cells."""
+RIM = 2
+"""Only cells this near the edge are proposed for blanking: the middle is the image's matter."""
+LARGEST = 0.25
+"""A region of a greater share of the image is no artefact that could be blanked."""
+MOST_REGIONS = 4
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One thing looked at, and what it says."""
+
+    name: str
+    auroc: float
+    interval: tuple[float, float] | None
+    """None where a class of the test side comes from a single group."""
+    balanced_accuracy: float
+    constant: bool = False
+    """The same in every image."""
+    region: Fractions | None = None
+    """Of a corner or the border: the rectangle in it that stands out, worth blanking."""
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether its interval lies above 0.5."""
+        return self.interval is not None and self.interval[0] > 0.5
+
+
+@dataclass(frozen=True)
+class ShortcutAudit:
+    """All probes of a dataset on one split."""
+
+    probes: tuple[Probe, ...]
+    grid_GG: NDArray[np.float64]
+    """AUROC of each grid cell alone."""
+    regions: tuple[Fractions, ...]
+    """Rectangles at the edge that stand out from the rest, the strongest first."""
+    train: int
+    test: int
+    test_groups: int
+
+
+def audit_shortcuts(
+    probes: Mapping[str, NDArray[np.float32]],
+    label_N: NDArray[np.int64],
+    group_N: NDArray[np.str_],
+    test_N: NDArray[np.bool_],
+    *,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> ShortcutAudit:
+    """Judge (N, D) ``probes`` by name, ``grid`` (N, G * G * F) among them, trained where not ``test_N``.
+
+    Probes that are absent (a drawn image has no file) are left out. Same seed, same figures.
+    Raises ClassError where either side lacks a class.
+    """
+    for side, name in ((~test_N, "training"), (test_N, "test")):
+        if set(np.unique(label_N[side]).tolist()) != {0, 1}:
+            raise ClassError(f"The shortcut audit needs {name} images of both classes.")
+    held = _Held(label_N, group_N, test_N, bootstrap, confidence, seed)
+    grid_GG = held.grid(probes["grid"])
+    regions = standing_out(grid_GG)
+    judged = [held.judge(name, probes[name], regions) for name in PROBES if name in probes]
+    groups = len(np.unique(group_N[test_N]))
+    return ShortcutAudit(
+        tuple(judged), grid_GG, tuple(regions), int((~test_N).sum()), int(test_N.sum()), groups
+    )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The split that every probe is judged on."""
+
+    label_N: NDArray[np.int64]
+    group_N: NDArray[np.str_]
+    test_N: NDArray[np.bool_]
+    bootstrap: int
+    confidence: float
+    seed: int
+
+    def judge(self, name: str, value_ND: NDArray[np.float32], regions: list[Fractions]) -> Probe:
+        truth, group = self.label_N[self.test_N], self.group_N[self.test_N]
+        prob = self._told(value_ND)
+        figures = classification_metrics(truth, prob)
+        intervals = bootstrap_intervals(
+            truth, prob, group, 0.5, self.bootstrap, self.confidence, derive_seed(self.seed, 50)
+        )
+        return Probe(
+            name,
+            figures["auroc"],
+            intervals.get("auroc"),
+            figures["balanced_accuracy"],
+            constant=bool((value_ND == value_ND[0]).all()),
+            region=next((region for region in regions if _inside(name, region)), None),
+        )
+
+    def grid(self, value_NC: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(G, G) AUROC of each grid cell: naive Bayes over its numbers in octiles, as a hundred forests
+        would take a hundred times as long."""
+        train_N = ~self.test_N
+        edges = np.quantile(value_NC[train_N], np.arange(1, BINS) / BINS, axis=0)
+        binned = (value_NC[None] > edges[:, None]).sum(axis=0)
+        told = []
+        for cell_NF in np.split(binned, GRID * GRID, axis=1):
+            bayes = CategoricalNB(min_categories=BINS).fit(cell_NF[train_N], self.label_N[train_N])
+            odds = bayes.predict_joint_log_proba(cell_NF[self.test_N]) @ [-1, 1]
+            told.append(roc_auc_score(self.label_N[self.test_N], odds))
+        return np.asarray(told).reshape(GRID, GRID)
+
+    def _told(self, value_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probability of malignant of the test images, by a forest on the others."""
+        forest = RandomForestClassifier(
+            TREES,
+            min_samples_leaf=3,
+            class_weight="balanced",
+            random_state=derive_seed(self.seed, 51) % 2**31,
+            n_jobs=1,
+        )
+        forest.fit(value_ND[~self.test_N], self.label_N[~self.test_N])
+        return np.asarray(forest.predict_proba(value_ND[self.test_N])[:, 1], np.float64)
+
+
+def standing_out(grid_GG: NDArray[np.float64]) -> list[Fractions]:
+    """Rectangles (x0, y0, x1, y1; fractions) around neighbouring rim cells that tell the class much better
+    than the median cell does, the strongest first.
+
+    Where every cell tells it (a stain that differs by class), none stands out and blanking would not help.
+    """
+    middle = float(np.median(grid_GG))
+    spread = 1.4826 * float(np.median(np.abs(grid_GG - middle)))
+    rim = np.ones(grid_GG.shape, bool)
+    rim[RIM:-RIM, RIM:-RIM] = False
+    hot = rim & (grid_GG >= max(LEAST, middle + HOT, middle + SIGMAS * spread))
+    count, label = cv2.connectedComponents(hot.astype(np.uint8), connectivity=8)
+    parts = sorted((label == n for n in range(1, count)), key=lambda part: -grid_GG[part].max())
+    boxes = [_rectangle(part) for part in parts]
+    small = [box for box in boxes if (box[2] - box[0]) * (box[3] - box[1]) <= LARGEST]
+    return small[:MOST_REGIONS]
+
+
+def _rectangle(part_GG: NDArray[np.bool_]) -> Fractions:
+    rows, columns = np.flatnonzero(part_GG.any(axis=1)), np.flatnonzero(part_GG.any(axis=0))
+    x0, y0, x1, y1 = (int(v) / len(part_GG) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    return x0, y0, x1, y1
+
+
+def _inside(name: str, region: Fractions) -> bool:
+    """Whether a region overlaps what a probe looks at; the border is wherever a region touches the edge."""
+    x0, y0, x1, y1 = region
+    if name == "border":
+        return x0 == 0 or y0 == 0 or x1 == 1 or y1 == 1
+    if name not in CORNERS:
+        return False
+    near, far = CORNER / GRID, 1 - CORNER / GRID
+    wide = x0 < near if name.endswith("left") else x1 > far
+    return wide and (y0 < near if name.startswith("top") else y1 > far)
