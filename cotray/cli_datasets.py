@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from cotray.cli_audit import audit
 from cotray.options import Sets, build_config
 
 datasets_app = typer.Typer(
-    help="Known image layouts: list, describe, check yours, draw a phantom.", no_args_is_help=True
+    help="Known image layouts: list, describe, check and audit yours, draw a phantom.", no_args_is_help=True
 )
 
 
@@ -55,6 +56,9 @@ def datasets_check(
         sizes=not no_sizes,
         as_json=as_json,
     )
+
+
+datasets_app.command("audit")(audit)
 
 
 @datasets_app.command("phantom")
