@@ -53,9 +53,10 @@ def audit_images(config: Config, at: StageRun) -> Audit:
 
 
 def metrics_of(audit: Audit) -> dict[str, float]:
-    """AUROC of each probe, by ``shortcut_<probe>``."""
+    """AUROC of each probe, by ``shortcut_<probe>``, and how many clusters of copies there are."""
     probes = audit.shortcuts.probes if audit.shortcuts else ()
-    return {f"shortcut_{probe.name}": probe.auroc for probe in probes}
+    told = {f"shortcut_{probe.name}": probe.auroc for probe in probes}
+    return {**told, "duplicate_clusters": float(len(audit.leaks.clusters))}
 
 
 # ---- copies ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from cotray.evaluation.report import ReportData, render_report
 from cotray.predictor import Predictor
 from cotray.runs import StageResult, environment, now
 from cotray.stages import pictures
+from cotray.stages.auditing import audit_images, metrics_of
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.ingest import Item, dataset_folder, list_items, read_pixels
 from cotray.stages.registry import register
@@ -40,6 +41,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     held = score_test(config, at, draft)
     trusted = trust_figures(config, at, draft, held.cell_prob)
     floor = score_floor(config, at, held.images.id_N)
+    audit = audit_images(config, at)
     split = at.run.stage("ingest").read_json("split.json")
     bundle = save_bundle(at.folder / "bundle", _with_facts(draft, held.images, split, trusted))
     raw = _raw_samples(config, held.images)
@@ -55,6 +57,7 @@ def run(config: Config, at: StageRun) -> StageResult:
         **_report_run(config, at),
         **_report_pictures(config, at, held, bundle),
         **figures,
+        "audit": audit,
         "histories": histories,
         "selection": search,
         "notes": notes,
@@ -65,7 +68,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     at.tracker.artifact("report/index.html", page.encode())
     if isinstance(at.tracker, MlflowTracker):
         notes.append(register(at.tracker, config, at.folder / "bundle", bundle, next(iter(raw.values()))))
-    return _result(held, floor, {"serving_skew": skew, **trusted}, notes)
+    return _result(held, floor, {"serving_skew": skew, **trusted, **metrics_of(audit)}, notes)
 
 
 def _with_facts(bundle: Bundle, images: Scores, split: dict[str, Any], trusted: dict[str, float]) -> Bundle:
@@ -163,6 +166,7 @@ def _result(held: Held, floor: Scores, more: dict[str, float], notes: list[str])
         "bundle": "bundle",
         "scores": "scores.parquet",
         "metrics": "metrics.json",
+        "audit": "audit.json",
     }
     return StageResult(counts, metrics, files, notes)
 
@@ -245,7 +249,7 @@ def _prints(at: StageRun, bundle: Bundle, split: dict[str, Any]) -> dict[str, st
 STAGE = Stage(
     name="evaluate",
     summary="held-out figures, report, registration in MLflow",
-    version=2,
+    version=3,
     sections=("evaluate",),
     needs=("classify",),
     run=run,
