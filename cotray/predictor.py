@@ -118,8 +118,9 @@ def load_net(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Modul
 def build_segmenter(config: Config, state: Mapping[str, Tensor]) -> Segmenter:
     """What `segment.model` names, with its weights, behind its numpy API. Raises BundleError."""
     segment = config.segment
-    if not any(name.startswith("detail.") for name in state):  # bundles of before the fine path, and vit_*
-        segment = segment.model_copy(update={"detail": 0})
+    if segment.detail and not any(name.startswith("detail.") for name in state):
+        # A bundle of before the fine path and drawn prompts; vit_* has neither.
+        segment = segment.model_copy(update={"detail": 0, "drawn_prompts": False})
     kind = SEGMENTERS[segment.model]
     net = load_net(kind.build_net(segment), state, kind.title) if kind.build_net else None
     return kind.build_segmenter(net, segment)

@@ -72,6 +72,9 @@ class SegmentConfig(Section):
     """How much `unet` and `unetpp` shrink the windows that they see, and their masks."""
     detail: int = Field(8, ge=0)
     """Channels of the fine path beside the `tiny` encoder (a multiple of 4); 0 = its patches alone."""
+    drawn_prompts: bool = True
+    """Draw the prompts of `tiny` as a coarse mask too, SAM's third kind of prompt: from scratch, their codes
+    alone take thousands of steps to mean a place."""
     window: Literal["cell", "image"] = "cell"
     """`cell`: look at a window around each box; `image`: embed the whole image once for all its boxes."""
     context: float = Field(1.6, ge=1.0)

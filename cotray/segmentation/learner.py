@@ -18,7 +18,7 @@ from torch import Tensor
 from cotray.config import SegmentConfig
 from cotray.learning import Batch, Learner, unwrap
 from cotray.segmentation.checkpoint import load_sam_checkpoint
-from cotray.segmentation.leusam import LeuSam, Points, best, build_leusam
+from cotray.segmentation.leusam import LeuSam, Points, best, build_leusam, draw_prompts
 from cotray.segmentation.lora import add_lora, merge_lora
 from cotray.segmentation.losses import dice_loss, focal_loss, mask_iou
 from cotray.segmentation.windows import training_windows
@@ -89,7 +89,7 @@ class LeuSamLearner(Learner):
             image = restain(image)
         side = self.cfg.image_size // 4
         target = F.adaptive_avg_pool2d(mask.float()[:, None], side)[:, 0]
-        points = draw_points(target, self.cfg.points, self.cfg.image_size)
+        points = draw_points(target, box, self.cfg.points, self.cfg.image_size)
         box = jitter(box, self.cfg.jitter)
         logits, quality = self.nets["leusam"](image, box, points, embedding)
         loss, iou = mask_losses(logits, quality, target)
@@ -180,24 +180,22 @@ def restain(image_BSS3: Tensor, amount: float = 0.2) -> Tensor:
     return (image_BSS3.float() * gain + offset).clamp(0, 255)
 
 
-def draw_points(target_BMM: Tensor, share: float, size: int) -> Points | None:
+def draw_points(target_BMM: Tensor, box_B4: Tensor, share: float, size: int) -> Points | None:
     """In ``share`` of the calls one or two points per window, on the cell (1) or beside it (0), else None.
 
-    They are drawn near the mask's edge rather than far from it, where no prompt is needed.
+    Those beside it lie in its box, mostly: there they say something that the box does not.
     ``target_BMM`` is the share of the mask in each low-resolution pixel, ``size`` the window's side.
     """
     if float(torch.rand(())) >= share:
         return None
     side = target_BMM.shape[-1]
-    inside = (target_BMM > 0.5).float().flatten(1)
-    near = F.avg_pool2d(target_BMM[:, None], side // 4 + 1, stride=1, padding=side // 8)[:, 0].flatten(1)
-    near = near.clamp(0.05, 0.95)
+    inside = (target_BMM > 0.5).flatten(1)
+    in_box = (draw_prompts(box_B4, None, side) > 0).flatten(1)
     label_BP = torch.randint(2, (len(inside), int(torch.randint(1, 3, ()))), device=inside.device)
     some = inside.any(dim=1, keepdim=True)
     label_BP = torch.where(some & ~inside.all(dim=1, keepdim=True), label_BP, some.long())
-    chance = torch.where(
-        label_BP[..., None] == 1, (inside * (1 - near))[:, None], ((1 - inside) * near)[:, None]
-    )
+    beside = ~inside * torch.where(in_box, 1.0, 0.1)
+    chance = torch.where(label_BP[..., None] == 1, inside.float()[:, None], beside[:, None])
     place = torch.multinomial(chance.flatten(0, 1), 1).view(label_BP.shape)
     middle = torch.stack([place % side, place // side], dim=-1).float() + 0.5
     return middle * (size / side) - 0.5, label_BP

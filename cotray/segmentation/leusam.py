@@ -1,8 +1,9 @@
 """LeuSAM: Segment Anything with one box prompt per cell (paper, section 3.2; Kirillov et al. 2023).
 
 The image encoder, prompt encoder and mask decoder are the ``segment_anything`` package's own. `tiny` is
-the same three at a small width and a fine path beside them (:class:`Detail`), trained from scratch; `vit_*`
-have the published sizes and start from a SAM checkpoint, with everything but the mask decoder frozen.
+the same three at a small width, a fine path beside them (:class:`Detail`) and prompts drawn as a coarse mask
+(:func:`draw_prompts`), trained from scratch; `vit_*` have the published sizes and start from a SAM
+checkpoint, with everything but the mask decoder frozen.
 
 Shapes: B windows, S side of a window, C channels of an embedding, T = S/16 side of an embedding, M = S/4
 side of a low-resolution mask, U = C/8 channels of a mask's features, K candidate masks, P points.
@@ -89,13 +90,14 @@ class LeuSam(nn.Module):
         *,
         frozen: bool,
         best_of_three: bool = False,
+        drawn: bool = False,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         self.detail = detail
-        self.frozen, self.best_of_three = frozen, best_of_three
+        self.frozen, self.best_of_three, self.drawn = frozen, best_of_three, drawn
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
         self._freeze()
@@ -103,7 +105,7 @@ class LeuSam(nn.Module):
     def _freeze(self) -> None:
         """Parts that are not trained: SAM's encoders when given, and prompts that LeuSAM never uses."""
         prompt: Any = self.prompt_encoder
-        unused = [prompt.not_a_point_embed, prompt.mask_downscaling]
+        unused = [prompt.not_a_point_embed, prompt.no_mask_embed if self.drawn else prompt.mask_downscaling]
         for part in [self.image_encoder, prompt] if self.frozen else unused:
             part.requires_grad_(False)
 
@@ -144,7 +146,8 @@ class LeuSam(nn.Module):
         prompt: Any = self.prompt_encoder
         # Places are coded by sines of large angles: bf16 would scatter them.
         with torch.autocast("cuda" if box_B4.is_cuda else "cpu", enabled=False):
-            sparse, dense = prompt(points=points, boxes=box_B4, masks=None)
+            drawn = draw_prompts(box_B4, points, prompt.mask_input_size[0]) if self.drawn else None
+            sparse, dense = prompt(points=points, boxes=box_B4, masks=drawn)
             place = prompt.get_dense_pe().expand(len(box_B4), -1, -1, -1)
             if points is None and self.training:  # their parameters must be in the graph here too
                 sparse = sparse + 0 * sum(kind.weight.sum() for kind in prompt.point_embeddings[:2])
@@ -166,6 +169,24 @@ class LeuSam(nn.Module):
             return self.candidates(self.embed(image_BSS3), box_B4, points)
         assert embedding_BCTT is not None
         return self.candidates(Embedded(embedding_BCTT), box_B4, points)
+
+
+def draw_prompts(box_B4: Tensor, points: Points | None, side: int) -> Tensor:
+    """Prompts as a coarse mask (B, 1, M, M) for SAM's third kind of prompt: 1 in the box, -1 beside it, and a
+    blob of 4 or -4 at each point. Boxes and points are in pixels of a window of 4 M.
+    """
+    middle = (torch.arange(side, device=box_B4.device) + 0.5) * 4
+    x0, y0, x1, y1 = (box_B4[:, i, None] for i in range(4))
+    wide, high = (middle > x0) & (middle < x1), (middle > y0) & (middle < y1)
+    drawn = (high[:, :, None] & wide[:, None]).float() * 2 - 1
+    if points is not None:
+        place_BP2, label_BP = points
+        wide_BPM, high_BPM = (
+            (-((middle - place_BP2[..., axis, None] - 0.5) ** 2) / (2 * 8.0**2)).exp() for axis in (0, 1)
+        )
+        blob = torch.einsum("bph,bpw->bphw", high_BPM, wide_BPM)
+        drawn = drawn + (blob * (8.0 * label_BP - 4)[..., None, None]).sum(dim=1)
+    return drawn[:, None]
 
 
 def best(logits_BKMM: Tensor, iou_BK: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,4 +246,6 @@ def build_sam(
     decoder = MaskDecoder(num_multimask_outputs=3, transformer=transformer, transformer_dim=width)
     fine = Detail(detail, width // 8) if detail else None
     three = cfg.masks == "best_of_three"
-    return LeuSam(image_encoder, prompt, decoder, fine, frozen=detail is None, best_of_three=three)
+    frozen = detail is None
+    drawn = cfg.drawn_prompts and not frozen
+    return LeuSam(image_encoder, prompt, decoder, fine, frozen=frozen, best_of_three=three, drawn=drawn)

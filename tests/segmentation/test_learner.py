@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cotray.config import SegmentConfig, TrainConfig
 from cotray.imaging.masks import mask_box
-from cotray.segmentation.learner import LeuSamLearner, jitter, restain, training_windows, turn
+from cotray.segmentation.learner import (
+    LeuSamLearner,
+    draw_points,
+    jitter,
+    mask_losses,
+    restain,
+    training_windows,
+    turn,
+    turned_copies,
+)
+from cotray.segmentation.leusam import build_sam
+from cotray.segmentation.losses import mask_iou
 
 SIDE = 64
 TINY = SegmentConfig(
@@ -101,6 +114,173 @@ def test_restaining_stays_in_range_and_is_one_change_per_window() -> None:
     assert (out - 100).abs().max() <= 20 + 25.6 + 1e-3
     assert out[:, 0, 0].std(dim=0).min() > 5, "not the same for every window"
     assert torch.equal(restain(image, 0.0), image.float())
+
+
+def test_turned_copies_are_the_windows_and_different_turns_of_them() -> None:
+    image, mask, box = rectangles(3)
+    windows = {"image": image.numpy(), "mask": mask.numpy(), "box": box.numpy()}
+    copies = turned_copies(windows, 8)
+    assert len(copies["mask"]) == 24 and all(np.array_equal(copies[k][:3], windows[k]) for k in windows)
+    assert len({one.tobytes() for one in copies["mask"]}) == 24
+    for one, pixels, place in zip(copies["mask"], copies["image"], copies["box"], strict=True):
+        assert mask_box(one.astype(bool)) == tuple(place.tolist())
+        assert np.array_equal(pixels, one[..., None].repeat(3, axis=2) * 200)
+    assert all(np.array_equal(value, windows[k]) for k, value in turned_copies(windows, 1).items())
+
+
+# ---- points --------------------------------------------------------------------------------------------
+
+
+def low_masks() -> tuple[Tensor, Tensor]:
+    """Masks at a quarter of the side, and boxes around them in window pixels."""
+    mask, box = torch.zeros(40, 16, 16), torch.zeros(40, 4)
+    for row in range(40):
+        mask[row, 3 : 6 + row % 5, 4 : 10 + row % 4] = 1
+        box[row] = 4 * torch.tensor([3.0, 2, 11 + row % 4, 7 + row % 5])
+    return mask, box
+
+
+def test_points_lie_on_the_cell_or_beside_it_as_they_say() -> None:
+    torch.manual_seed(0)
+    (mask, box), labels, counts, in_box = low_masks(), [], set(), []
+    for _ in range(50):
+        drawn = draw_points(mask, box, 1.0, SIDE)
+        assert drawn is not None
+        place, label = drawn
+        counts.add(label.shape[1])
+        assert place.min() >= 0 and place.max() <= SIDE - 1
+        cell = ((place + 0.5) * 16 / SIDE).long()  # of the low-resolution mask
+        rows = torch.arange(40)[:, None].expand_as(label)
+        assert torch.equal(mask[rows, cell[..., 1], cell[..., 0]].long(), label)
+        labels.append(label.float().mean())
+        within = (place > box[:, None, :2]).all(dim=2) & (place < box[:, None, 2:]).all(dim=2)
+        in_box += within[label == 0].tolist()
+    assert counts == {1, 2} and 0.4 < float(torch.stack(labels).mean()) < 0.6
+    assert 0.4 < np.mean(in_box) < 0.9, "most of those beside the cell are in its small box"
+
+
+def test_points_come_in_their_share_of_the_steps() -> None:
+    torch.manual_seed(0)
+    drawn = [draw_points(*low_masks(), 0.25, SIDE) is not None for _ in range(400)]
+    assert 0.18 < np.mean(drawn) < 0.32
+    assert draw_points(*low_masks(), 0.0, SIDE) is None
+
+
+def test_windows_without_a_cell_or_full_of_it_get_the_points_there_are() -> None:
+    torch.manual_seed(0)
+    mask, box = torch.stack([torch.zeros(16, 16), torch.ones(16, 16)]), torch.tensor([[0.0, 0, 9, 9]] * 2)
+    for _ in range(10):
+        drawn = draw_points(mask, box, 1.0, SIDE)
+        assert drawn is not None
+        assert (drawn[1][0] == 0).all() and (drawn[1][1] == 1).all()
+
+
+def pairs(n: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Windows of two discs in one box with the mask of one: a point alone tells which. And its middle."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    image = np.empty((n, SIDE, SIDE, 3), np.uint8)
+    mask, middle = np.empty((n, SIDE, SIDE), np.uint8), np.empty((n, 2), np.float32)
+    for row in range(n):
+        places = np.array([[17, 32], [47, 32]]) + rng.integers(-3, 4, (2, 2))
+        discs = [(x - px) ** 2 + (y - py) ** 2 < 12**2 for px, py in places]
+        image[row] = np.where((discs[0] | discs[1])[..., None], [110, 60, 150], [230, 190, 200])
+        which = rng.integers(2)
+        mask[row], middle[row] = discs[which], places[which]
+    box = torch.tensor([[3.0, 16, 61, 48]]).expand(n, 4)
+    return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask), "box": box}, torch.from_numpy(
+        middle
+    )
+
+
+def test_a_point_tells_which_of_two_cells_in_a_box_is_meant() -> None:
+    learner = prepared(steps=100, cfg=TINY.model_copy(update={"points": 1.0}))
+    batches = [pairs(8, seed)[0] for seed in range(20)]
+    for step in range(100):
+        torch.manual_seed(step)
+        learner.schedule()
+        learner.train_step(batches[step % 20])
+    learner.set_train(False)
+    held, middle = pairs(16, 99)
+    net: Any = learner.nets["leusam"]
+    truth = F.adaptive_avg_pool2d(held["mask"].float()[:, None], 16)[:, 0]
+
+    @torch.no_grad()
+    def agreement(label: int) -> float:
+        points = middle[:, None], torch.full((16, 1), label)
+        logits, _ = net.decode(net.embed(held["image"]), held["box"], points)
+        return float(mask_iou(logits, truth).mean())
+
+    assert agreement(1) > 0.75, "the cell that the point lies on"
+    assert agreement(0) < 0.6, "the same point, said to lie beside the cell"
+
+
+# ---- best of three -------------------------------------------------------------------------------------
+
+
+def test_only_the_best_candidates_loss_is_followed_and_all_predictions_are_corrected() -> None:
+    target = torch.zeros(2, 8, 8)
+    target[:, 2:6, 2:6] = 1
+    good, poor = (target * 2 - 1) * 4, torch.full((2, 8, 8), 1.0)
+    logits = torch.stack([poor, good, -good], dim=1).requires_grad_()
+    quality = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3]], requires_grad=True)
+    loss, iou = mask_losses(logits, quality, target)
+    loss.backward()
+    assert logits.grad is not None and quality.grad is not None
+    followed = logits.grad.abs().sum(dim=(2, 3)) > 0
+    assert followed.tolist() == [[False, True, False]] * 2
+    assert (quality.grad.abs() > 0).all()
+    assert iou.tolist() == pytest.approx([16 / 64, 1.0]), "of the candidate that would be taken"
+    true = torch.tensor([[0.25, 1.0, 0.0]] * 2)
+    single = mask_losses(logits[:, 1:2], true[:, 1:2], target)[0]
+    assert float(mask_losses(logits, true, target)[0].detach()) == pytest.approx(float(single.detach()))
+
+
+def test_best_of_three_learns_discs_and_knows_its_best() -> None:
+    learner, held = prepared(steps=60, cfg=TINY.model_copy(update={"masks": "best_of_three"})), discs(8, 1)
+    train(learner, discs(8, seed=0), 60)
+    learner.set_train(False)
+    assert learner.score(learner.predict_step(held))["val_iou"] > 0.7
+
+
+# ---- cached embeddings, precision ----------------------------------------------------------------------
+
+
+def test_a_frozen_encoder_is_not_asked_where_embeddings_are_given() -> None:
+    cfg = SegmentConfig(variant="vit_b", image_size=SIDE, jitter=0.0, points=0.0)
+    size = {"embed_dim": 32, "depth": 1, "num_heads": 2, "global_attn_indexes": (0,), "window_size": 14}
+    learner = LeuSamLearner(cfg, 0, None, lambda cfg: build_sam(cfg, size, width=32, mlp=32))
+    learner.prepare(torch.device("cpu"), lambda net: net, 10)
+    net: Any = learner.nets["leusam"]
+    batch = discs(4, 0)
+    embedding = net.embed(batch["image"]).embedding_BCTT
+    cached = {"mask": batch["mask"], "box": batch["box"], "embedding": embedding.half()}
+    asked: list[int] = []
+    net.image_encoder.register_forward_hook(lambda *_: asked.append(1))
+    assert learner.predict_step(cached)["loss"].tolist() == pytest.approx(
+        learner.predict_step(batch)["loss"].tolist(), rel=2e-2
+    )
+    assert asked == [1]
+    first = learner.train_step(cached)["loss"]
+    for _ in range(5):
+        last = learner.train_step(cached)["loss"]
+    assert asked == [1] and last < first
+    assert set(learner.weights()["leusam"]) == {f"mask_decoder.{k}" for k in net.mask_decoder.state_dict()}
+
+
+@pytest.mark.parametrize("masks", ["single", "best_of_three"])
+def test_mixed_precision_trains_as_well_and_leaves_places_exact(masks: str) -> None:
+    cfg = TINY.model_copy(update={"masks": masks, "points": 1.0})
+    learner, batch = prepared(steps=30, cfg=cfg), discs(8, 0)
+    net: Any = learner.nets["leusam"]
+    types: list[torch.dtype] = []
+    net.image_encoder.blocks[0].attn.qkv.register_forward_hook(lambda _, __, out: types.append(out.dtype))
+    net.prompt_encoder.register_forward_hook(lambda _, __, out: types.append(out[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = train(learner, batch, 30)
+    assert types[:2] == [torch.bfloat16, torch.float32]
+    assert np.mean([row["iou"] for row in rows[-5:]]) > np.mean([row["iou"] for row in rows[:5]])
+    assert all(p.dtype is torch.float32 for p in net.parameters())
 
 
 # ---- training ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cotray.config import SegmentConfig, load_config
-from cotray.segmentation.leusam import PIXEL_MEAN, VIT, LeuSam, best, build_leusam
+from cotray.segmentation.leusam import PIXEL_MEAN, VIT, LeuSam, best, build_leusam, draw_prompts
 
 TINY = SegmentConfig(image_size=64, embed_dim=16, depth=2, heads=2, prompt_dim=16)
 SIDE = TINY.image_size
@@ -41,12 +41,12 @@ def shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 # ---- the same forward as the package's -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("detail", [0, 8])
+@pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("with_points", [False, True])
 @pytest.mark.parametrize("masks", ["single", "best_of_three"])
 @torch.no_grad()
-def test_many_windows_decode_as_the_package_decodes_one(masks: str, with_points: bool, detail: int) -> None:
-    model = tiny(masks=masks, detail=detail)  # the fine path of a fresh model adds nothing
+def test_many_windows_decode_as_the_package_decodes_one(masks: str, with_points: bool, drawn: bool) -> None:
+    model = tiny(masks=masks, drawn_prompts=drawn)  # the fine path of a fresh model adds nothing
     from segment_anything.modeling import Sam  # building a LeuSAM has made its import safe
 
     package = Sam(model.image_encoder, model.prompt_encoder, model.mask_decoder).eval()
@@ -59,9 +59,25 @@ def test_many_windows_decode_as_the_package_decodes_one(masks: str, with_points:
         record = {"image": image[row].permute(2, 0, 1).float(), "boxes": box[row : row + 1]}
         if with_points:
             record |= {"point_coords": place[row : row + 1], "point_labels": label[row : row + 1]}
+        if drawn:
+            drawing = draw_prompts(box, (place, label) if with_points else None, SIDE // 4)
+            record |= {"mask_inputs": drawing[row : row + 1]}
         (one,) = package([record | {"original_size": (SIDE, SIDE)}], multimask_output=three)
         torch.testing.assert_close(logits[row], one["low_res_logits"][0], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(quality[row], one["iou_predictions"][0], rtol=1e-4, atol=1e-4)
+
+
+def test_prompts_are_drawn_where_they_are() -> None:
+    box = torch.tensor([[8.0, 16, 24, 32], [0.0, 0, 64, 64]])
+    plain = draw_prompts(box, None, 16)[:, 0]
+    assert plain.shape == (2, 16, 16)
+    assert (plain[0, 4:8, 2:6] == 1).all() and int((plain[0] > 0).sum()) == 16
+    assert (plain[1] == 1).all()
+    points = torch.tensor([[[49.5, 9.5]], [[13.5, 41.5]]]), torch.tensor([[1], [0]])
+    blobs = draw_prompts(box, points, 16)[:, 0] - plain
+    assert blobs[0, 2, 12] == pytest.approx(4) and blobs[0].max() == blobs[0, 2, 12]
+    assert blobs[1, 10, 3] == pytest.approx(-4) and blobs[1].min() == blobs[1, 10, 3]
+    assert blobs[0, 12:, :4].abs().max() < 0.01, "far from the point nothing is drawn"
 
 
 def test_the_candidate_of_highest_predicted_iou_is_taken() -> None:
@@ -139,7 +155,7 @@ def test_every_trained_parameter_of_tiny_gets_a_gradient(masks: str, with_points
     without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == [], "DDP waits for ever for a gradient that does not come"
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    unused = ("not_a_point_embed", "mask_downscaling")
+    unused = ("not_a_point_embed", "no_mask_embed")
     assert frozen and all(name.removeprefix("prompt_encoder.").startswith(unused) for name in frozen)
     assert not any(p.grad is not None for p in model.parameters() if not p.requires_grad)
 
