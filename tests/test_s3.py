@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import trees
 
@@ -38,6 +37,12 @@ class Server:
         self.client.create_bucket(Bucket=bucket)
         for name, data in tree.items():
             self.client.put_object(Bucket=bucket, Key=name, Body=data)
+
+    def deny(self, bucket: str, key: str) -> None:
+        """Let nobody read objects, which may still be listed."""
+        rule = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject"}
+        policy = {"Version": "2012-10-17", "Statement": [rule | {"Resource": f"arn:aws:s3:::{bucket}/{key}"}]}
+        self.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
     def ask_who(self, after: str) -> None:
         """From so many requests on, the server asks who they come from; `inf`: never."""
@@ -159,20 +164,36 @@ def test_a_bucket_is_checked_as_a_folder_is(capsys: Captured, tmp_path: Path) ->
     assert "read as ALL-IDB2 (guessed" in text and re.search(r"blast\s+6\s+130", text)
 
 
-def test_a_run_ingests_from_a_bucket(tmp_path: Path) -> None:
-    """Ray's workers read the images themselves, with the environment of whoever started Ray."""
-    run = tmp_path / "run"
-    sets = ("split.block=1", "split.near_duplicate_bits=0", "tracking.enabled=false", "dataset.limit=10")
-    what = ("--dataset", "all-idb2", "--root", "s3://lab/data/ALL_IDB2", "--preset", "tiny")
+def test_a_run_ingests_from_a_bucket_into_a_bucket(server: Server) -> None:
+    """Ray's workers read the images themselves, with the environment of whoever started Ray.
+
+    One image may be listed but not read: it is quarantined, and its neighbours are used.
+    """
+    server.plant("cells", trees.idb2(12))
+    server.deny("cells", "ALL_IDB2/img/Im004_1.tif")
+    sets = ("split.block=1", "split.near_duplicate_bits=0", "tracking.enabled=false")
+    what = ("--dataset", "all-idb2", "--root", "s3://cells/ALL_IDB2", "--preset", "tiny")
     options = [word for setting in sets for word in ("--set", setting)]
-    command = [sys.executable, "-m", "cotray", "ingest", "--run", str(run), *what, *options]
+    command = [sys.executable, "-m", "cotray", "ingest", "--run", "s3://cells/runs/one", *what, *options]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = pq.read_table(run / "ingest" / "manifest.parquet").to_pylist()
-    assert len(rows) == 10 and {(row["status"], row["width"]) for row in rows} == {("used", 24)}
+    written = Folder("s3://cells/runs/one/ingest")
+    rows = written.read_parquet("manifest.parquet").to_pylist()
+    assert len(rows) == 11 and {(row["status"], row["width"]) for row in rows} == {("used", 24)}
     assert all(row["label"] == int(row["id"][-5]) for row in rows)
     assert {row["split"] for row in rows} == {"train", "val", "test"}
+    (lost,) = written.read_parquet("quarantine.parquet").to_pylist()
+    assert lost["id"] == "img/Im004_1.tif" and "Forbidden" in lost["reason"]
+
+
+@pytest.mark.usefixtures("stranger")
+def test_a_run_may_not_ingest_from_a_bucket_without_permission(capsys: Captured) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as left:
+        main(["ingest", "--run", "run", "--dataset", "all-idb2", "--root", "s3://lab"])
+    out, err = capsys.readouterr()
+    assert left.value.code == 2 and err.startswith("cotray: No permission here") and err.count("\n") == 1, out
 
 
 # ---- what is not, or not for everybody ---------------------------------------------------------------
@@ -242,10 +263,7 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_images_that_may_be_listed_but_not_read_are_no_sizes(server: Server, capsys: Captured) -> None:
     server.plant("half", trees.idb2())
-    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::half/*"}
-    server.client.put_bucket_policy(
-        Bucket="half", Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]})
-    )
+    server.deny("half", "*")
     text, _ = check(capsys, "s3://half")
     assert "headers that cannot be read (ingest quarantines such files): 4" in text
     with pytest.raises(PermissionError):  # an OSError of one file, which ingest quarantines
