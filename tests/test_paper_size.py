@@ -162,9 +162,10 @@ def images(count: int) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ["eq9", "alg1"])
-def test_backbone_learns_at_full_size(order: str) -> None:
-    learner = BackboneLearner(paper(f"backbone.smod.order={order}").backbone, 0, (1.0, 1.0))
+@pytest.mark.parametrize("settings", [(), ("backbone.name=smod", "backbone.smod.order=alg1")])
+def test_backbone_learns_at_full_size(settings: tuple[str, ...]) -> None:
+    """GMod and SMod as published, and SMod alone in Algorithm 1's order."""
+    learner = BackboneLearner(paper(*settings).backbone, 0, (1.0, 1.0))
     figures = trained(learner, {"image": images(2), "label": torch.tensor([0, 1])})
     assert 0 < figures["loss"] < 20
 
