@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cotray.data.layouts import images_below
 from cotray.errors import DataError, DatasetNotFoundError, EmptyDatasetError
-from cotray.storage import Folder, absolute
+from cotray.storage import Folder, absolute, reachable
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ def find_inputs(inputs: Sequence[str], out: Folder, former: str | None = None) -
     (of an earlier call) where that holds them all.
 
     Folders are searched wholly, but for what a former run wrote to ``out``; a file is taken whatever it is
-    called. Raises DatasetNotFoundError, EmptyDatasetError (a folder without an image), DataError (inputs
-    on different filesystems).
+    called. Raises DatasetNotFoundError, EmptyDatasetError (a folder without an image), AccessError,
+    StorageError, DataError (inputs on different filesystems).
     """
     found = [_expand(absolute(uri), out) for uri in inputs]
     if len({type(folder.fs) for folder, _ in found}) != 1:
@@ -56,38 +55,29 @@ def find_inputs(inputs: Sequence[str], out: Folder, former: str | None = None) -
 def _expand(uri: str, out: Folder) -> tuple[Folder, dict[str, str]]:
     """(folder, name below it -> mark) of one input."""
     place = Folder(uri.rstrip("/") or "/")
-    try:
-        is_folder, is_file = place.fs.isdir(place.path), place.fs.isfile(place.path)
-    except OSError as error:
-        raise DatasetNotFoundError(
-            f"This place cannot be read: {error}", where=uri, cure="Check the address and your permission."
-        ) from error
-    if is_folder:
-        return place, _images(place, out)
-    if not is_file:
+    with reachable(uri):
+        if place.fs.isfile(place.path):
+            parent, _, name = place.uri.rpartition("/")
+            info = place.fs.info(place.path)
+            changed = info.get("ETag") or info.get("mtime") or ""
+            return Folder(parent or "/"), {name: f"{info.get('size') or 0} {changed}"}
+    if not place.exists():
         raise DatasetNotFoundError("There is no such image or folder.", where=uri, cure="Check the path.")
-    parent, _, name = place.uri.rpartition("/")
-    return Folder(parent or "/"), {name: _mark(place.fs.info(place.path))}
+    return place, _images(place, out)
 
 
 def _images(folder: Folder, out: Folder) -> dict[str, str]:
-    sizes = folder.fs.find(folder.path, detail=True)
-    names = {str(path)[len(folder.path) :].lstrip("/"): info for path, info in sizes.items()}
+    sizes = folder.sizes()
     own = f"{out.path}/"[len(folder.path) + 1 :] if out.path.startswith(f"{folder.path}/") else None
     try:
-        images = images_below(name for name in names if own is None or not name.startswith(own))
+        images = images_below(name for name in sizes if own is None or not name.startswith(own))
     except EmptyDatasetError as error:
         raise EmptyDatasetError(
             "There is no image in this folder.",
             where=folder.uri,
             cure="Name a folder of png, jpg, bmp or tif files; folders called mask* are left out.",
         ) from error
-    return {name: _mark(names[name]) for name in images}
-
-
-def _mark(info: Mapping[str, Any]) -> str:
-    changed = info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""
-    return f"{info.get('size') or 0} {changed}"
+    return {name: " ".join(map(str, sizes[name])) for name in images}
 
 
 def _renamed(folder: Folder, below: Mapping[str, str], common: str) -> Iterable[Item]:

@@ -14,7 +14,8 @@ from cotray.errors import ConfigError, InvalidValueError, MissingStageError
 from cotray.imaging.instances import Labels, label_image, part_instances, shows_one_cell
 from cotray.imaging.masks import Mask, mask_box
 from cotray.imaging.roi import find_cells
-from cotray.predictor import build_segmenter, prepare
+from cotray.predictor import build_segmenter
+from cotray.preparation import carried, prepare
 from cotray.runs import Run
 from cotray.segmentation.predictor import CellSegmenter
 from cotray.segmentation.shipped import load_shipped
@@ -102,7 +103,8 @@ def _of_run(uri: str) -> Model:
         raise MissingStageError(error.what, where=uri, cure="Finish it with `cotray run`.") from error
     file = record.result.artifacts.get("weights")
     nets = parse_weights(run.stage("segment").read_bytes(file), f"{uri}/segment/{file}") if file else {}
-    return Model(run.config(), next(iter(nets.values()), {}), f"run {record.fingerprint[:12]}")
+    config = carried(run.config(), run.stage("ingest"))
+    return Model(config, next(iter(nets.values()), {}), f"run {record.fingerprint[:12]}")
 
 
 def _of_bundle(uri: str) -> Model:
