@@ -138,6 +138,7 @@ class Learner(ABC):
         if self.last_piece:
             torch.nn.utils.clip_grad_norm_(owned, grad_clip)
             optimizer.step()
+            torch.clear_autocast_cache()  # or a network used again in this context would be as it was
 
     def _add_kept(self, name: str, owned: Sequence[Tensor]) -> None:
         """Earlier pieces' gradients go into ``owned``'s own; they are kept apart because another network's

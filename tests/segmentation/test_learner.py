@@ -194,9 +194,9 @@ def pairs(n: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def test_a_point_tells_which_of_two_cells_in_a_box_is_meant() -> None:
-    learner = prepared(steps=100, cfg=TINY.model_copy(update={"points": 1.0}))
+    learner = prepared(steps=200, cfg=TINY.model_copy(update={"points": 1.0}))
     batches = [pairs(8, seed)[0] for seed in range(20)]
-    for step in range(100):
+    for step in range(80):
         torch.manual_seed(step)
         learner.schedule()
         learner.train_step(batches[step % 20])
@@ -211,8 +211,8 @@ def test_a_point_tells_which_of_two_cells_in_a_box_is_meant() -> None:
         logits, _ = net.decode(net.embed(held["image"]), held["box"], points)
         return float(mask_iou(logits, truth).mean())
 
-    assert agreement(1) > 0.75, "the cell that the point lies on"
-    assert agreement(0) < 0.6, "the same point, said to lie beside the cell"
+    assert agreement(1) > 0.7, "the cell that the point lies on"
+    assert agreement(0) < 0.3, "the same point, said to lie beside the cell"
 
 
 # ---- best of three -------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_mixed_precision_trains_as_well_and_leaves_places_exact(masks: str) -> N
     with torch.autocast("cpu", torch.bfloat16):
         rows = train(learner, batch, 30)
     assert types[:2] == [torch.bfloat16, torch.float32]
-    assert np.mean([row["iou"] for row in rows[-5:]]) > np.mean([row["iou"] for row in rows[:5]])
+    assert np.mean([row["iou"] for row in rows[-5:]]) > 0.7, "weights are not used as they once were"
     assert all(p.dtype is torch.float32 for p in net.parameters())
 
 
