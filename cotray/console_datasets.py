@@ -125,17 +125,19 @@ def print_inventory(found: Inventory, guessed: str) -> None:
 
 
 def _print_lines(found: Inventory) -> None:
-    """Images and subjects by part and class."""
-    table = _table("part", "class", "images", "published", "subjects", "published subjects")
+    """Images and subjects by part and class; published counts where there are any."""
+    compared = any(line.published is not None for line in found.lines)
+    table = _table(
+        "part", "class", "images", "subjects", *(("published", "published subjects") if compared else ())
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for line in found.lines:
-        colour = "yellow" if line.published is not None and line.images < line.published else "none"
-        known = (line.published, line.subjects or None, line.published_subjects)
-        numbers = ("" if number is None else f"{number:,}" for number in known)
-        table.add_row(
-            escape(line.part), escape(line.class_name), f"[{colour}]{line.images:,}[/{colour}]", *numbers
-        )
+        short = line.published is not None and line.images < line.published
+        numbers = [line.subjects or None, line.published, line.published_subjects]
+        told = ["" if number is None else f"{number:,}" for number in numbers]
+        images = f"[yellow]{line.images:,}[/yellow]" if short else f"{line.images:,}"
+        table.add_row(escape(line.part), escape(line.class_name), images, *told[: 3 if compared else 1])
     out.print(table)
 
 
