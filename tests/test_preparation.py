@@ -194,7 +194,8 @@ def test_a_bundle_answers_as_before_when_the_files_are_gone(tmp_path: Path) -> N
     wanted = prepare(smear(), config)
     answer = Predictor(made).predict(png(smear()))
     (tmp_path / "bundle").rename(tmp_path / "elsewhere")
-    (tmp_path / "net.pt").unlink(), (tmp_path / "target.png").unlink()
+    (tmp_path / "net.pt").unlink()
+    (tmp_path / "target.png").unlink()
     loaded = load_bundle(str(tmp_path / "elsewhere"))
     assert np.array_equal(prepare(smear(), loaded.config), wanted)
     assert Predictor(loaded).predict(png(smear())) == answer
@@ -209,6 +210,15 @@ def test_a_finished_bundle_made_from_a_draft_brings_them_too(tmp_path: Path) -> 
     for path in (tmp_path / "draft").iterdir():
         path.unlink()
     assert np.array_equal(prepare(smear(), final.config), prepare(smear(), with_files(tmp_path)))
+
+
+def test_a_bundle_elsewhere_than_on_a_disk_brings_them_too(tmp_path: Path) -> None:
+    config = with_files(tmp_path)
+    save_bundle(Folder("memory://far/bundle"), bundle(config))
+    wanted = prepare(smear(), config)
+    (tmp_path / "net.pt").unlink()
+    (tmp_path / "target.png").unlink()
+    assert np.array_equal(prepare(smear(), load_bundle("memory://far/bundle").config), wanted)
 
 
 def test_another_network_is_another_version(tmp_path: Path) -> None:

@@ -68,8 +68,9 @@ def stain_contrast(rgb: NDArray[np.uint8]) -> Plane:
     brightness = coarse.astype(np.int32).sum(axis=1)
     light = coarse[brightness >= np.percentile(brightness, 75)]
     white = np.maximum(np.median(light, axis=0), 1.0).astype(np.float32)
-    red, green, blue = cv2.split(smooth * (np.float32(255) / white))
-    purple = np.minimum(blue - green, blue + red - 2 * green)
+    planes = zip(cv2.split(smooth), np.float32(255) / white, strict=True)
+    red, green, blue = (cv2.multiply(plane, float(gain), dtype=cv2.CV_32F) for plane, gain in planes)
+    purple = cv2.min(cv2.subtract(blue, green), cv2.scaleAdd(green, -2.0, cv2.add(blue, red)))
     return np.asarray(np.clip(purple, 0, 255), np.uint8)
 
 

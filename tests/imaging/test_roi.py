@@ -236,6 +236,40 @@ def test_bccd_leukocytes(shared_data: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.data
+def test_bccd_platelets_are_no_leukocytes(shared_data: Callable[[str], Path]) -> None:
+    """Clumps and single ones: no box but a leukocyte's holds the middle of one."""
+    root = shared_data("bccd")
+    boxes: dict[str, dict[str, list[Box]]] = {}
+    for row in csv.DictReader((root / "boxes-all.csv").open()):
+        box = (int(row["xmin"]), int(row["ymin"]), int(row["xmax"]), int(row["ymax"]))
+        boxes.setdefault(row["filename"], {}).setdefault(row["cell_type"], []).append(box)
+    with_platelets = sorted(name for name, kinds in boxes.items() if "Platelets" in kinds)[1::3]
+    taken = 0
+    for name in with_platelets:
+        for region in find_cells(read(root / "images" / name), CFG, single=False):
+            if all(box_iou(region.box, white) == 0 for white in boxes[name].get("WBC", [])):
+                x0, y0, x1, y1 = region.box
+                middles = [((a + c) / 2, (b + d) / 2) for a, b, c, d in boxes[name]["Platelets"]]
+                taken += any(x0 <= x < x1 and y0 <= y < y1 for x, y in middles)
+    assert len(with_platelets) > 40 and taken <= 1
+
+
+@pytest.mark.data
+def test_jtsc_cells_of_many_lobes_are_one(shared_data: Callable[[str], Path]) -> None:
+    """Two thirds are granulocytes, most with parted lobes; every second image here."""
+    root = shared_data("jtsc")
+    files = sorted((root / "images").glob("*.bmp"))[1::2]
+    hits, one = 0, 0
+    for file in files:
+        raw = decode_mask_file((root / "masks" / f"{file.stem}.png").read_bytes())
+        truth = mask_box(clean_mask(decode_cell_mask("jtsc", raw, file.name)))
+        assert truth
+        hits += matched(find_cells(read(file), CFG, single=True), [truth])
+        one += len(find_cells(read(file), CFG, single=False)) == 1
+    assert hits / len(files) > 0.97 and one / len(files) > 0.93
+
+
+@pytest.mark.data
 def test_c_nmc_cells_on_black(shared_data: Callable[[str], Path]) -> None:
     for file in sorted(shared_data("c-nmc-sample").rglob("*.bmp")):
         rgb = read(file)
