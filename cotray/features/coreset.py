@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
 from cotray.errors import FeatureError
+from cotray.features.neighbours import by_products
 
 Matrix = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -67,8 +68,9 @@ def medoids(feat_ND: Matrix, count: int, seed: int) -> Rows:
     draw = int(rng.integers(2**31))
     first_MD, _ = kmeans_plusplus(feat_ND[drawn], count, random_state=draw, n_local_trials=1)
     kmeans = faiss.Kmeans(width, count, niter=ROUNDS, seed=draw, min_points_per_centroid=1)
-    kmeans.train(feat_ND, init_centroids=first_MD)
-    away_N1, mean_N1 = kmeans.index.search(feat_ND, 1)
+    with by_products():
+        kmeans.train(feat_ND, init_centroids=first_MD)
+        away_N1, mean_N1 = kmeans.index.search(feat_ND, 1)
     order = np.lexsort((away_N1[:, 0], mean_N1[:, 0]))
     first = np.unique(mean_N1[order, 0], return_index=True)[1]
     return np.asarray(order[first])

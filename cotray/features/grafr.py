@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from cotray.config import GrafrConfig
 from cotray.errors import FeatureError
-from cotray.features.neighbours import Exact, Index, blocks, build_index
+from cotray.features.neighbours import Index, blocks, build_index
 
 Matrix = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -81,7 +82,7 @@ class GraFR:
     def _chunk_size(self) -> int:
         if self._index is None:
             return CHUNK
-        asked = ((self.cfg.k or 0) + 1) * self._index.proposed
+        asked = self._index.asked((self.cfg.k or 0) + 1)
         return int(max(1, min(CHUNK, GATHERED // (asked * max(1, self.bank_ND.shape[1])))))
 
     def _chunk(self, feat_QD: Matrix, own_Q: Rows | None) -> Matrix:
@@ -128,11 +129,11 @@ def propose(index: Index, bank_ND: Matrix, feat_QD: Matrix, k: int) -> Rows:
 
     At least k of each query are there where the bank has so many.
     """
-    wanted = min(k * index.proposed, len(bank_ND))
+    wanted = min(index.asked(k), len(bank_ND))
     row_QP = index.search(feat_QD, wanted)
     short_Q = (row_QP >= 0).sum(axis=1) < min(k, len(bank_ND))
     if short_Q.any():  # an approximate index looked into too few rows
-        row_QP[short_Q] = Exact(bank_ND, {}).search(np.ascontiguousarray(feat_QD[short_Q]), wanted)
+        row_QP[short_Q] = faiss.knn(feat_QD[short_Q], bank_ND, wanted)[1]
     return row_QP
 
 
