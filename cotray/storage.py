@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -27,6 +28,8 @@ from cotray.errors import (
 
 HEADS_AT_ONCE = 256
 """Files whose beginnings are asked for together; remote places answer them side by side."""
+SYSTEM_FOLDERS = {"lost+found", "$RECYCLE.BIN", "System Volume Information"}
+"""Closed to users on many disks, and never anybody's data."""
 
 
 @dataclass(frozen=True)
@@ -105,29 +108,34 @@ class Folder:
 
     def files(self) -> list[str]:
         """Relative posix paths of all files below, sorted. Raises DatasetNotFoundError, AccessError."""
-        return list(self._find())
+        return list(self.sizes())
 
     def sizes(self) -> dict[str, tuple[int, str]]:
-        """Relative path -> (bytes, modification mark) of all files below: a cheap content mark."""
-        return {
-            path: (int(info.get("size") or 0), str(info.get("ETag") or info.get("mtime") or ""))
-            for path, info in self._find().items()
-        }
+        """Relative path -> (bytes, modification mark) of all files below, sorted: a cheap content mark.
 
-    def _find(self) -> dict[str, dict[str, Any]]:
+        Links are followed. Raises DatasetNotFoundError, AccessError (also of a folder somewhere below).
+        """
         if not self.exists():
             raise DatasetNotFoundError("There is no such folder.", where=self.uri, cure="Check --root.")
         with reachable(self.uri):
-            found: dict[str, dict[str, Any]] = self.fs.find(self.path, detail=True)
-        if self.path in found:
-            raise DatasetNotFoundError(
-                "This is a file, not a folder.",
-                where=self.uri,
-                cure="Give the folder; unpack an archive first.",
+            if self.fs.isfile(self.path):
+                raise DatasetNotFoundError(
+                    "This is a file, not a folder.",
+                    where=self.uri,
+                    cure="Give the folder; unpack an archive first.",
+                )
+            return dict(sorted((_walk(self.path) if self.is_local else self._remote()).items()))
+
+    def _remote(self) -> dict[str, tuple[int, str]]:
+        found: dict[str, dict[str, Any]] = self.fs.find(self.path, detail=True)
+        return {
+            path[len(self.path) :].lstrip("/"): (
+                int(info.get("size") or 0),
+                str(info.get("ETag") or info.get("etag") or info.get("mtime") or ""),
             )
-        # Object stores may hold empty objects that stand for folders.
-        below = {path[len(self.path) :].lstrip("/"): info for path, info in found.items() if path[-1] != "/"}
-        return dict(sorted(below.items()))
+            for path, info in found.items()
+            if not path.endswith("/")  # an empty object that stands for a folder
+        }
 
     def read_bytes(self, name: str) -> bytes:
         """A file's bytes. OSError of the file (FileNotFoundError if absent), StorageError of the place."""
@@ -220,6 +228,29 @@ class Folder:
         path = self.at(name) if name else self.path
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
+
+
+def _walk(root: str) -> dict[str, tuple[int, str]]:
+    """All files below a folder of this machine, by relative posix path; a folder linked twice counts once."""
+    found, seen = {}, set()
+    for folder, inner, names in os.walk(root, onerror=_refuse, followlinks=True):
+        here = os.path.realpath(folder)
+        if here in seen:
+            inner.clear()
+            continue
+        seen.add(here)
+        inner[:] = sorted(name for name in inner if name not in SYSTEM_FOLDERS)
+        for name in names:
+            path = Path(folder, name)
+            mark = path.stat() if path.exists() else None  # a link may lead nowhere
+            size = (mark.st_size, str(mark.st_mtime)) if mark else (0, "")
+            found[path.relative_to(root).as_posix()] = size
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed would hide its images in silence."""
+    raise _told(error, error.filename) from error
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from cotray.errors import DatasetNotFoundError, RunError, RunNotWritableError
+from cotray.errors import AccessError, DatasetNotFoundError, RunError, RunNotWritableError
 from cotray.storage import Folder, absolute, require_writable
 
 
@@ -69,3 +70,38 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_absolute_leaves_uris_alone() -> None:
     assert absolute("s3://b/x") == "s3://b/x"
     assert Path(absolute("x/y")).is_absolute()
+
+
+def test_links_are_followed_once_and_may_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "img").mkdir(parents=True)
+    (tmp_path / "disk" / "img" / "a.tif").write_bytes(b"123")
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "ALL_IDB2").symlink_to(tmp_path / "disk")
+    (root / "again").symlink_to(tmp_path / "disk")
+    (root / "loop").symlink_to(root)
+    (root / "one.tif").symlink_to(tmp_path / "disk" / "img" / "a.tif")
+    (root / "lost.tif").symlink_to("nowhere")
+    (root / "lost+found").mkdir()
+    (root / "lost+found" / "b.tif").write_bytes(b"")
+    folder = Folder(str(root))
+    assert folder.files() == ["ALL_IDB2/img/a.tif", "lost.tif", "one.tif"]
+    assert [size for size, _ in folder.sizes().values()] == [3, 0, 3]
+    before = folder.sizes()
+    os.utime(tmp_path / "disk" / "img" / "a.tif", (1, 1))
+    assert folder.sizes()["one.tif"] != before["one.tif"], "a change of the file itself is seen"
+    (tmp_path / "link").symlink_to(root)
+    assert Folder(str(tmp_path / "link")).files() == folder.files()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_folder_that_may_not_be_read_is_told_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "shut").chmod(0)
+    try:
+        with pytest.raises(AccessError, match="No permission") as caught:
+            Folder(str(tmp_path)).files()
+        assert str(caught.value.where).endswith("shut")
+    finally:
+        (tmp_path / "shut").chmod(0o755)
