@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cotray.evaluation.audit_wording import SURE
 from cotray.evaluation.plotting import (
     FAINT,
     INK,
@@ -19,7 +18,7 @@ from cotray.evaluation.plotting import (
     plain_axes,
     png_bytes,
 )
-from cotray.evaluation.shortcuts import PROBES, Probe
+from cotray.evaluation.shortcuts import PROBES, SURE, Probe
 from cotray.imaging.regions import Fractions
 
 
@@ -30,7 +29,7 @@ def probes_figure(probes: Sequence[Probe]) -> bytes:
     axis.axvline(0.5, color=INK, linewidth=1)
     axis.axvline(SURE, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
     for row, probe in enumerate(probes):
-        colour = FAINT if not probe.above_chance else MALIGNANT if probe.auroc >= SURE else NORMAL
+        colour = FAINT if not probe.telling else MALIGNANT if probe.gives_away else NORMAL
         if probe.interval:
             axis.plot(
                 probe.interval, [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt"

@@ -174,8 +174,9 @@ def _shortcuts(audit: Audit) -> Mapping[str, Any]:
                 "interval": list(probe.interval) if probe.interval else None,
                 "balanced_accuracy": probe.balanced_accuracy,
                 "above_chance": probe.above_chance,
+                "gives_the_class_away": probe.gives_away,
                 "same_in_every_image": probe.constant,
-                "blank": list(probe.region) if probe.region and probe.above_chance else None,
+                "blank": list(probe.region) if probe.region and probe.telling else None,
             }
             for probe in found.probes
         },

@@ -9,8 +9,8 @@ from cotray.evaluation.shortcuts import PROBES, Probe, ShortcutAudit
 from cotray.evaluation.wording import figure_text
 from cotray.imaging.regions import Fractions
 
-SURE, MUCH = 0.9, 0.75
-"""AUROC from which a probe gives the class away, and from which it says much."""
+MUCH = 0.75
+"""AUROC from which a probe says much, though it does not give the class away."""
 CURES = {
     "file_size": "No model sees the file, but the classes were stored in different ways or show different "
     "things: pass all images through the same software, and look at what else differs.",
@@ -34,7 +34,7 @@ def headline(leaks: LeakAudit, shortcuts: ShortcutAudit | None) -> str:
     if shortcuts is None:
         return f"Among {leaks.images:,} images there are {copies}; shortcuts were not measured."
     telling = sorted(shortcuts.probes, key=lambda probe: -probe.auroc)
-    names = [PROBES[probe.name] for probe in telling if probe.above_chance and probe.auroc >= SURE]
+    names = [PROBES[probe.name] for probe in telling if probe.gives_away]
     told = (
         f"can be told from {' or '.join(names)} alone" if names else "cannot be told from any shortcut alone"
     )
@@ -93,18 +93,19 @@ def probe_verdict(probe: Probe, confidence: float = 0.95) -> str:
     if probe.constant:
         return f"{what[0].upper()}{what[1:]}: the same in every image, tells nothing."
     figure = f"AUROC {figure_text(probe.auroc, probe.interval, confidence)}"
-    if not probe.above_chance:
-        sure = "" if probe.interval else ", of too few groups to be sure"
-        return f"From {what} alone the class cannot be told ({figure}{sure})."
-    if probe.auroc >= SURE:
+    few = probe.interval is None or (probe.gives_away and not probe.above_chance)
+    figure += ", too few groups to be sure" if few else ""
+    if not probe.telling:
+        return f"From {what} alone the class cannot be told ({figure})."
+    if probe.gives_away:
         return f"The class can be told from {what} alone ({figure})."
     much = "much" if probe.auroc >= MUCH else "a little"
     return f"{what[0].upper()}{what[1:]} alone says {much} about the class ({figure})."
 
 
 def probe_cure(probe: Probe, masked: Sequence[Fractions] = ()) -> str:
-    """What to do about it; nothing where it is not above chance."""
-    if not probe.above_chance:
+    """What to do about it; nothing where it tells nothing."""
+    if not probe.telling:
         return ""
     if probe.region is not None:
         return f"Blank it with {mask_setting([probe.region], masked)}"
@@ -119,12 +120,13 @@ def mask_setting(regions: Sequence[Fractions], masked: Sequence[Fractions] = ())
 
 def shortcut_findings(audit: ShortcutAudit, masked: Sequence[Fractions] = ()) -> list[str]:
     """Sentences about shortcuts, the most important first."""
-    telling = sorted((p for p in audit.probes if p.above_chance), key=lambda probe: -probe.auroc)
+    telling = sorted((p for p in audit.probes if p.telling), key=lambda probe: -probe.auroc)
+    above = sum(probe.above_chance for probe in telling)
     found = [
-        f"{len(telling)} of {len(audit.probes)} probes tell the class better than chance, on {audit.test:,} "
-        f"test images of {audit.test_groups:,} groups (trained on {audit.train:,})."
+        f"{above} of {len(audit.probes)} probes tell the class better than chance, on {audit.test:,} test "
+        f"images of {audit.test_groups:,} groups (trained on {audit.train:,})."
     ]
-    found += [probe_verdict(probe) for probe in telling if probe.auroc >= SURE]
+    found += [probe_verdict(probe) for probe in telling if probe.gives_away]
     if audit.regions:
         found.append(
             f"Parts of the edge stand out from the rest of the image. Blank them with "
@@ -143,7 +145,7 @@ def warnings_of(leaks: LeakAudit, shortcuts: ShortcutAudit | None) -> list[str]:
     if leaking := leaks.count("leaks"):
         found.append(f"{_clusters(leaking)} two sides of the split: the test side was partly learned.")
     for probe in shortcuts.probes if shortcuts else ():
-        local = probe.region is not None and probe.above_chance
-        if local or (probe.above_chance and probe.auroc >= SURE and probe.name in ("dimensions", "metadata")):
+        local = probe.region is not None and probe.telling
+        if local or (probe.gives_away and probe.name in ("dimensions", "metadata")):
             found.append(f"{probe_verdict(probe)} See Leaks and shortcuts.")
     return found

@@ -41,6 +41,8 @@ PROBES: dict[str, str] = {
 """Probe -> what it looks at, in the order of the report."""
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 TREES, BINS = 100, 8
+SURE = 0.9
+"""From this AUROC a probe gives the class away."""
 HOT, SIGMAS, LEAST = 0.05, 4.0, 0.65
 """A grid cell stands out where its AUROC is at least ``LEAST`` and above the median cell by ``HOT`` and by so
 many (robust) standard deviations of all cells."""
@@ -69,6 +71,16 @@ class Probe:
     def above_chance(self) -> bool:
         """Whether its interval lies above 0.5."""
         return self.interval is not None and self.interval[0] > 0.5
+
+    @property
+    def telling(self) -> bool:
+        """Above chance, or so high that it has to be named although the groups are too few to be sure."""
+        return self.above_chance or self.auroc >= SURE
+
+    @property
+    def gives_away(self) -> bool:
+        """Whether the class can be told from this alone."""
+        return self.auroc >= SURE
 
 
 @dataclass(frozen=True)
