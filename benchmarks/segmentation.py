@@ -25,7 +25,7 @@ from benchmarks.segmentation_sides import SIDES, Budget, Side, human, play
 from benchmarks.segmentation_tables import tables
 from cotray.config import Config, load_config
 
-STEPS = 600
+STEPS = 300
 """Optimisation steps of every side; the batch is the preset's, 8."""
 QUICK = ("segment.image_size=64", "segment.embed_dim=16", "segment.depth=1", "segment.prompt_dim=16")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

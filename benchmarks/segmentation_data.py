@@ -4,7 +4,7 @@
 - `all-idb2`: the other half. Halves are whole groups: blocks of ten neighbours in name, near-duplicates (by
   perceptual hash) joined, so that none crosses.
 - `bccd`: fields with red cells, nobody learns from any. Its even-numbered images served to choose constants
-  of the ROI step, so that only the odd-numbered ones count; the others are `bccd-even`.
+  of the ROI step, so that only the odd-numbered ones are asked about.
 
 ALL-IDB2 has two annotators. Putzu marks the one cell in the middle; Banik, in 21 images, also neighbours that
 the edge cuts: of his masks the piece counts that shares most with Putzu's. We learn from Putzu's. The
@@ -76,13 +76,11 @@ def load(folder: Path, config: Config, limit: int | None = None) -> Sets:
     train = [p for p in jtsc if p.group not in apart] + at["train"]
     valid = [p for p in jtsc if p.group in apart] + at.get("val", [])
     bccd = _bccd(folder / "bccd", config, limit)
-    odd = [int(photo.name[-5:]) % 2 == 1 for photo in bccd]
     tests = {
         "all-idb2": at["test"],
-        "bccd": [p for p, is_odd in zip(bccd, odd, strict=True) if is_odd],
-        "bccd-even": [p for p, is_odd in zip(bccd, odd, strict=True) if not is_odd],
+        "bccd": bccd,
     }
-    return Sets(train, valid, {name: photos for name, photos in tests.items() if photos})
+    return Sets(train, valid, tests)
 
 
 def held_out(groups: Sequence[str], share: float, seed: int) -> set[str]:
@@ -110,7 +108,8 @@ def _idb2(folder: Path, config: Config, limit: int | None) -> list[Photo]:
 
 
 def _bccd(folder: Path, config: Config, limit: int | None) -> list[Photo]:
-    paths = spread(sorted((folder / "images").glob("*.jpg")), limit)
+    paths = sorted((folder / "images").glob("*.jpg"))
+    paths = spread([path for path in paths if int(path.stem[-5:]) % 2 == 1], limit)
     names = [path.stem.replace("BloodImage_", "BloodImage_Mask_") for path in paths]
     # 155 is cytoplasm, 255 nucleus, the rest comes from interpolation between them and 0.
     masks = [_pieces(_grey(folder / "masks" / f"{name}.png") > 155 // 2) for name in names]

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.segmentation_data import PROMPTS, SEED, Box, Photo, consensus, load, phantoms, windows
+from benchmarks.segmentation_data import PROMPTS, SEED, Box, Photo, Sets, consensus, load, phantoms, windows
 from cotray.config import Config
 from cotray.evaluation.masks import ImageFit, fit_of, image_fit
 from cotray.learning import Learner, derive_seed
@@ -30,7 +30,7 @@ from cotray.segmentation.rivals import UNetSegmenter
 from cotray.segmentation.windows import cut_window, to_window, window_of
 
 Arrays = Mapping[str, NDArray[Any]]
-VALIDATIONS = 8
+VALIDATIONS = 4
 """How often a training looks at its validation part."""
 TIMED, CALLS = 24, 3
 """Images that are timed, and how often each."""
@@ -50,15 +50,15 @@ class Side:
 
 
 SIDES = (
+    Side("Otsu, watershed", "otsu", "nothing"),
     Side("LeuSAM", "leusam", "real"),
     Side("UNet", "unet", "real"),
     Side("UNet++", "unetpp", "real"),
-    Side("Otsu, watershed", "otsu", "nothing"),
-    Side("UNet, LeuSAM's CPU time", "unet", "real", "LeuSAM"),
-    Side("UNet++, LeuSAM's CPU time", "unetpp", "real", "LeuSAM"),
     Side("LeuSAM, phantoms only", "leusam", "phantoms"),
     Side("UNet, phantoms only", "unet", "phantoms"),
     Side("UNet++, phantoms only", "unetpp", "phantoms"),
+    Side("UNet, LeuSAM's CPU time", "unet", "real", "LeuSAM"),
+    Side("UNet++, LeuSAM's CPU time", "unetpp", "real", "LeuSAM"),
 )
 
 
@@ -83,9 +83,9 @@ class Trained:
 def play(side: Side, folder: Path, config: Config, budget: Budget, cpu_s: float | None) -> dict[str, Any]:
     """All figures of one side: rows per image, and the training's facts. ``cpu_s``: see Side.seconds_of."""
     torch.set_num_threads(1)
+    sets = loaded(folder, config.model_dump_json(), budget.limit)
     config = for_side(config, side)
-    sets = load(folder, config, budget.limit)
-    trained = learn(side, sets.train, sets.valid, config, budget, cpu_s)
+    trained = learn(side, sets, config, budget, cpu_s)
     segmenter = build_segmenter(config, trained.weights)
     rows = [
         row | {"side": side.title, "set": name, "prompt": prompt}
@@ -98,6 +98,12 @@ def play(side: Side, folder: Path, config: Config, budget: Budget, cpu_s: float 
     return {"side": dataclasses.asdict(side), "facts": trained.facts, "rows": rows, "speed": times}
 
 
+@lru_cache(maxsize=1)
+def loaded(folder: Path, config: str, limit: int | None) -> Sets:
+    """The images, read once in a process."""
+    return load(folder, Config.model_validate_json(config), limit)
+
+
 def for_side(config: Config, side: Side) -> Config:
     """The config with the side's model."""
     return config.model_copy(update={"segment": config.segment.model_copy(update={"model": side.model})})
@@ -106,18 +112,12 @@ def for_side(config: Config, side: Side) -> Config:
 # ---- learning --------------------------------------------------------------------------------------
 
 
-def learn(
-    side: Side,
-    train: Sequence[Photo],
-    valid: Sequence[Photo],
-    config: Config,
-    budget: Budget,
-    cpu_s: float | None,
-) -> Trained:
+def learn(side: Side, sets: Sets, config: Config, budget: Budget, cpu_s: float | None) -> Trained:
     """Train from scratch on its windows; nothing where there is nothing to learn."""
     build = SEGMENTERS[side.model].build_learner
     if build is None:
         return Trained({}, {})
+    train, valid = sets.train, sets.valid
     if side.learns_from == "phantoms":
         drawn = phantoms(budget.phantoms, config)
         cut = max(1, len(drawn) // 8)
@@ -212,7 +212,7 @@ def row_of(photo: Photo, truth: str, fit: ImageFit) -> dict[str, Any]:
 
 def human(folder: Path, config: Config, budget: Budget) -> list[dict[str, Any]]:
     """The annotators of the tested half of ALL-IDB2 against each other, and against their consensus."""
-    photos = load(folder, config, budget.limit).tests["all-idb2"]
+    photos = loaded(folder, config.model_dump_json(), budget.limit).tests["all-idb2"]
     rows = []
     for photo in (photo for photo in photos if photo.second is not None):
         first, second = photo.cells[0], photo.second

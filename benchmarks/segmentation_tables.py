@@ -12,8 +12,7 @@ from cotray.evaluation.masks import summarise
 Row = dict[str, Any]
 TITLES = {
     "all-idb2": "ALL-IDB2, the half that nobody learned from",
-    "bccd": "BCCD, nobody learned from any of it",
-    "bccd-even": "BCCD, the half on which constants of the ROI step were chosen",
+    "bccd": "BCCD, odd-numbered images; nobody learned from any of it",
 }
 TRUTH = {"all-idb2": "consensus"}
 """What masks are held against first: the annotators' consensus where there are two."""

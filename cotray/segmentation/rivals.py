@@ -29,6 +29,8 @@ Rgb = NDArray[np.uint8]
 Found = tuple[NDArray[np.bool_], NDArray[np.float32]]
 WIDTHS = (1, 1, 2, 4, 8, 1)
 """MONAI's own proportions of its six feature widths (32, 32, 64, 128, 256, 32)."""
+NORM = ("group", {"num_groups": 4})
+"""Knows nothing of other windows, and takes half the time of MONAI's own (instance) on a CPU."""
 
 
 # ---- networks --------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def build_unet(cfg: SegmentConfig) -> BoxUNet:
     from monai.networks.nets.basic_unet import BasicUNet  # heavy to import, and only the rivals need it
 
     widths = [cfg.unet_width * times for times in WIDTHS]
-    return BoxUNet(BasicUNet(2, in_channels=4, out_channels=1, features=widths), cfg.unet_stride)
+    return BoxUNet(BasicUNet(2, 4, 1, widths, norm=NORM), cfg.unet_stride)
 
 
 def build_unetpp(cfg: SegmentConfig) -> BoxUNet:
@@ -77,7 +79,7 @@ def build_unetpp(cfg: SegmentConfig) -> BoxUNet:
     from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 
     widths = [cfg.unet_width * times for times in WIDTHS]
-    net = BasicUNetPlusPlus(2, in_channels=4, out_channels=1, features=widths)
+    net = BasicUNetPlusPlus(2, 4, 1, widths, norm=NORM)
     for head in (net.final_conv_0_1, net.final_conv_0_2, net.final_conv_0_3):
         head.requires_grad_(False)  # of deep supervision, not used: DDP would wait for their gradients
     return BoxUNet(net, cfg.unet_stride)
