@@ -218,9 +218,15 @@ class Folder:
             ) from error
 
     def write_parquet(self, name: str, rows: pa.Table) -> None:
-        """Write a Parquet file atomically."""
+        """Write a Parquet file atomically; bytes (encoded images) as they are, the rest compressed."""
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
+        leaves = {
+            f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name: f.type for f in rows.schema
+        }
+        plain = [name for name, kind in leaves.items() if pa.types.is_binary(kind)]
+        packed = {name: "none" if name in plain else "zstd" for name in leaves}
+        dictionary = [name for name in leaves if name not in plain]
+        pq.write_table(rows, sink, compression=packed, use_dictionary=dictionary)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def remove(self, name: str = "") -> None:
@@ -268,7 +274,8 @@ def reachable(place: str) -> Iterator[None]:
 
 
 def _told(error: Exception, place: str) -> StorageError:
-    reason = (str(error).splitlines() or [""])[0].rstrip(".") or type(error).__name__
+    said = getattr(error, "strerror", None) or str(error)
+    reason = (said.splitlines() or [""])[0].rstrip(".") or type(error).__name__
     if "credential" in f"{type(error).__name__} {reason}".lower():
         return AccessError(f"Credentials are missing: {reason}.", where=place, cure=_permission(place))
     if isinstance(error, PermissionError):

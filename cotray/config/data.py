@@ -19,7 +19,7 @@ class DatasetConfig(Section):
     class_map: dict[str, int] = {}
     """For `folder`: class folder -> 1 (malignant) or 0 (normal), e.g. {Benign: 0, Early: 1}."""
     subjects_csv: str | None = None
-    """For `folder`: CSV (relative to root or a URI) with columns `path` and `subject`."""
+    """For `folder`: CSV (relative to root, an absolute path or a URI) with columns `path` and `subject`."""
     limit: int | None = Field(None, ge=1)
     """Use at most this many images, spread evenly over classes and over the listing; None = all."""
     multi_cell: bool | None = None
