@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +37,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side: int) -> Rgb:
         raise DecodeError(f"too large: {width}x{height} is over the cap of {max_pixels} pixels")
     if min(width, height) < min_side:
         raise DecodeError(f"too small: {width}x{height}, the shorter side must be at least {min_side}")
-    return _rgb(_load(image, data))
+    return _plain_bmp(image, data) if _is_plain_bmp(image, data) else _rgb(_load(image, data))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -53,6 +54,29 @@ def _open(data: bytes) -> Image.Image:
         raise DecodeError("too large: a decompression bomb") from None
     except Exception as error:  # a damaged header makes Pillow raise what it likes
         raise DecodeError(f"damaged header: {_reason(error)}") from None
+
+
+def _is_plain_bmp(image: Image.Image, data: bytes) -> bool:
+    """Whether these are 24-bit colours, not packed, and all of them there."""
+    tiles: Any = getattr(image, "tile", ()) if image.format == "BMP" else ()
+    if len(tiles) != 1 or not isinstance(tiles[0][3], tuple) or tiles[0][3][0] != "BGR":
+        return False
+    offset, (_, stride, _) = tiles[0][2:]
+    return tiles[0][0] == "raw" and bool(offset + stride * image.height <= len(data))
+
+
+def _plain_bmp(image: Image.Image, data: bytes) -> Rgb:
+    """The pixels by OpenCV, several times as fast as by Pillow.
+
+    BMP has no checksums: that nothing is missing is all that can be known of its pixels.
+    """
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        bgr = None
+    if bgr is None or bgr.shape != (image.height, image.width, 3):
+        return _rgb(_load(image, data))
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _load(image: Image.Image, data: bytes) -> Image.Image:

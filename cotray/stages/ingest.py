@@ -171,6 +171,12 @@ class _Reader:
         }
 
 
+@functools.lru_cache(maxsize=1)
+def _root(uri: str) -> Folder:
+    """The dataset's folder, opened once in each process."""
+    return Folder(absolute(uri))
+
+
 def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """(raw RGB, true cell mask or None) of an item; None, too, for a mask that is damaged or of another size.
 
@@ -179,7 +185,7 @@ def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[
     if isinstance(item, PhantomSpec):
         drawn = draw_phantom(item)
         return drawn.rgb, drawn.instances > 0
-    folder = Folder(absolute(str(config.dataset.root)))
+    folder = _root(str(config.dataset.root))
     rgb = decode(folder.read_bytes(item.path), config)
     if item.mask_path is None:
         return rgb, None

@@ -61,6 +61,17 @@ def test_lossless_formats_give_the_pixels(kind: str) -> None:
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, RGB)
 
 
+@pytest.mark.parametrize("width", [60, 61, 62, 63])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+def test_bmp_of_every_row_length_from_either_end(width: int, mode: str) -> None:
+    image = Image.fromarray(picture(40, width)).convert(mode)
+    data, pixels = saved(image, "BMP"), np.array(image.convert("RGB"))
+    assert np.array_equal(decode(data), pixels)
+    from_top = data[:22] + struct.pack("<i", -40) + data[26:]
+    assert np.array_equal(decode(from_top), pixels[::-1])
+    assert reason(data[:-8]).startswith("truncated")
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
 def test_compressed_tiff(compression: str) -> None:
     assert np.array_equal(decode(saved(RGB, "TIFF", compression=compression)), RGB)
