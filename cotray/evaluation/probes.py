@@ -112,7 +112,8 @@ def patch_stats(patch: Rgb, middle_3: Floats) -> Floats:
     """
     flat = patch.astype(np.float32) - middle_3
     grey = flat.mean(axis=-1)
-    rough = [np.abs(np.diff(grey, axis=axis)).mean(axis=(-2, -1)) for axis in (-2, -1)]
+    steps = [np.abs(np.diff(grey, axis=axis)) for axis in (-2, -1)]
+    rough = [step.sum(axis=(-2, -1)) / max(1, step.shape[-1] * step.shape[-2]) for step in steps]
     parts = [stat(flat, axis=(-3, -2)) for stat in (np.mean, np.std, np.min, np.max)]
     return _floats(np.concatenate([*parts, sum(rough)[..., None]], axis=-1))
 
