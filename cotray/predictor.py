@@ -115,7 +115,7 @@ def load_net(net: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Modul
     return net.eval()
 
 
-def build_segmenter(config: Config, state: Mapping[str, Tensor]) -> Segmenter:
+def build_segmenter(config: Config, state: Mapping[str, Tensor], device: str = "cpu") -> Segmenter:
     """What `segment.model` names, with its weights, behind its numpy API. Raises BundleError."""
     segment = config.segment
     if segment.detail and not any(name.startswith("detail.") for name in state):
@@ -123,7 +123,7 @@ def build_segmenter(config: Config, state: Mapping[str, Tensor]) -> Segmenter:
         segment = segment.model_copy(update={"detail": 0, "drawn_prompts": False})
     kind = SEGMENTERS[segment.model]
     net = load_net(kind.build_net(segment), state, kind.title) if kind.build_net else None
-    return kind.build_segmenter(net, segment)
+    return kind.build_segmenter(net, segment, device)
 
 
 class Embedder:

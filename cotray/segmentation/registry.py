@@ -40,13 +40,13 @@ class Kind:
     """From settings and a seed; its one network bears the segmenter's name. None: nothing to train."""
     build_net: Callable[[SegmentConfig], nn.Module] | None
     """The network whose weights the learner gives."""
-    build_segmenter: Callable[[Any, SegmentConfig], Segmenter]
-    """From that network with its weights (None where there is none) and settings."""
+    build_segmenter: Callable[[Any, SegmentConfig, str], Segmenter]
+    """From that network with its weights (None where there is none), settings and the device."""
 
 
 SEGMENTERS: dict[str, Kind] = {
     "leusam": Kind("LeuSAM", LeuSamLearner, build_leusam, CellSegmenter),
     "unet": Kind("UNet", RivalLearner, build_unet, UNetSegmenter),
     "unetpp": Kind("UNet++", RivalLearner, build_unetpp, UNetSegmenter),
-    "otsu": Kind("Otsu and watershed", None, None, lambda net, cfg: OtsuSegmenter()),
+    "otsu": Kind("Otsu and watershed", None, None, lambda net, cfg, device: OtsuSegmenter()),
 }

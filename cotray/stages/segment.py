@@ -18,6 +18,7 @@ from cotray.preparation import carried
 from cotray.runs import StageResult
 from cotray.segmentation.registry import SEGMENTERS
 from cotray.stages.base import Stage, StageRun
+from cotray.stages.cluster import use_gpu
 from cotray.stages.images import Images, open_images
 from cotray.stages.ingest import single_cell
 from cotray.stages.parts import Plan, read_parts, run_parts
@@ -37,7 +38,8 @@ def run(config: Config, at: StageRun) -> StageResult:
     parts = at.run.need("ingest").result.counts["parts"]
     source = open_images(ingest)
     weights, origin = train_segmenter(config, at, images, source, parts)
-    work = functools.partial(_Cutter, config, weights, single_cell(config), source)
+    device = "cuda" if use_gpu(config.compute) else "cpu"
+    work = functools.partial(_Cutter, config, weights, single_cell(config), source, device)
     plan = Plan("cells", work, _kept(images, parts), at.folder / "cells", actors=True)
     run_parts(plan, config.compute, at)
     cells = _with_split(read_parts(at.folder / "cells", parts), images)
@@ -58,9 +60,11 @@ def run(config: Config, at: StageRun) -> StageResult:
 class _Cutter:
     """Holds LeuSAM in a Ray actor; cuts the cells of one part of images."""
 
-    def __init__(self, config: Config, weights: dict[str, Any], single: bool, images: Images) -> None:
+    def __init__(
+        self, config: Config, weights: dict[str, Any], single: bool, images: Images, device: str
+    ) -> None:
         self.config, self.single, self.images = config, single, images
-        self.segmenter = build_segmenter(config, weights)
+        self.segmenter = build_segmenter(config, weights, device)
 
     def __call__(self, part: int, kept: set[str]) -> pa.Table:
         rows = self.images.rows(part, ("image",))

@@ -86,6 +86,46 @@ def test_a_whole_image_is_embedded_once_for_all_its_boxes(cfg: SegmentConfig, em
     assert calls == embedded
 
 
+class PointModel(SquareModel):
+    """Says that the cell is where the first point lies, if that is said to be on it; else all of the box."""
+
+    def decode(
+        self, seen: Embedded, box_B4: torch.Tensor, points: Points | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if points is not None:
+            place, label = points
+            around = torch.cat([place[:, 0] - 6, place[:, 0] + 6], dim=1)
+            box_B4 = torch.where(label[:, :1] == 1, around, box_B4)
+        return super().decode(seen, box_B4, points)
+
+
+@pytest.mark.parametrize("cfg", [TINY, WHOLE])
+def test_points_are_in_pixels_of_the_image_and_each_boxs_own(cfg: SegmentConfig) -> None:
+    plain = model(cfg)
+    parts = (plain.image_encoder, plain.prompt_encoder, plain.mask_decoder, plain.detail)
+    segmenter = CellSegmenter(PointModel(*parts, frozen=False), cfg, batch=2)
+    points = [[(20, 30, 1)], [], [(8, 70, 0), (9, 71, 1)], [(125, 80, 1), (0, 0, 0)], [(32, 31, 0)]]
+    masks, _ = segmenter.segment(picture(), BOXES, points)
+    without, _ = segmenter.segment(picture(), BOXES)
+    same = [np.array_equal(a, b) for a, b in zip(masks, without, strict=True)]
+    assert same == [False, True, True, False, True], "a first point that lies on the cell, or none that does"
+    found = mask_box(masks[0])
+    assert found is not None
+    assert ((found[0] + found[2]) / 2, (found[1] + found[3]) / 2) == pytest.approx((20, 30), abs=4)
+
+
+def test_a_boxs_answer_does_not_hang_on_the_points_of_others() -> None:
+    segmenter = CellSegmenter(model(), TINY)
+    points = [[(20, 30, 1)], [(70, 20, 0), (80, 20, 1)], [], [(120, 70, 1)], []]
+    masks, scores = segmenter.segment(picture(), BOXES, points)
+    for row, box in enumerate(BOXES):
+        alone, score = segmenter.segment(picture(), [box], [points[row]])
+        assert np.count_nonzero(alone[0] ^ masks[row]) <= 2
+        assert scores[row] == pytest.approx(score[0], abs=1e-5)
+    moved, _ = segmenter.segment(picture(), BOXES, [[(38, 12, 1)], *points[1:]])
+    assert (moved[0] != masks[0]).any() and not (moved[1:] != masks[1:]).any()
+
+
 @pytest.mark.parametrize("cfg", [TINY, WHOLE])
 def test_masks_do_not_depend_on_the_batch_size(cfg: SegmentConfig) -> None:
     net = model(cfg)

@@ -128,7 +128,5 @@ def test_two_workers_train_leusam_with_points_and_three_masks(tmp_path: Path) ->
     cfg = TINY.model_copy(update={"points": 0.5, "masks": "best_of_three"})
     compute = ComputeConfig(train_workers=2, cpus_per_worker=1)
     fitted = fit(leusam_job(cfg, discs(24, 0), discs(8, 1)), compute, stage(tmp_path))
-    assert len(fitted.history) == cfg.train.epochs, (
-        "a parameter out of the graph would stop one worker for ever"
-    )
+    assert len(fitted.history) == cfg.train.epochs, "a parameter out of the graph stops a worker for ever"
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]

@@ -11,8 +11,10 @@ from quick import cotray
 def files(tmp_path: Path) -> None:
     (tmp_path / "void").mkdir()
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "sam.pth").write_text("<html>No such page.</html>")
 
 
+VIT_B = ("run", "--run", "r", "--set", "segment.variant=vit_b", "--set")
 CASES = {
     "unknown preset": (("run", "--preset", "tinny"), "Did you mean 'tiny'"),
     "unknown dataset": (("run", "--dataset", "all-idb3", "--root", "void"), "Did you mean 'all-idb"),
@@ -25,6 +27,8 @@ CASES = {
     "unknown stage": (("run", "--until", "segmnt"), "Did you mean 'segment'"),
     "no run": (("status", "nowhere"), "There is no run here"),
     "no checkpoint": (("run", "--set", "segment.variant=vit_b", "--run", "r"), "segment.checkpoint"),
+    "checkpoint not there": ((*VIT_B, "segment.checkpoint=gone.pth"), "no such checkpoint"),
+    "no checkpoint at all": ((*VIT_B, "segment.checkpoint=sam.pth"), "sam.pth"),
 }
 
 
