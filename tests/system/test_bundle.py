@@ -61,6 +61,8 @@ def test_predict_answers_like_the_library(finished: Finished, tmp_path: Path) ->
         assert line["class"] == expected["class"]
         assert line["box"] == expected["box"]
         assert line["model_version"] == expected["model_version"]
+        assert line["set"] == expected["set"]
+        assert line["refer"] is (len(line["set"]) == 2)
 
 
 def test_predict_tells_a_bad_image_and_answers_the_rest(finished: Finished, tmp_path: Path) -> None:
