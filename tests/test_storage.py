@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cotray.errors import AccessError, DatasetNotFoundError, RunError, RunNotWritableError
+from cotray.errors import AccessError, DatasetNotFoundError, RunError, RunNotWritableError, StorageError
 from cotray.storage import Folder, absolute, require_writable
 
 
@@ -54,6 +54,12 @@ def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     blocker.write_text("not a folder")
     with pytest.raises(RunNotWritableError, match="--run"):
         require_writable(Folder(str(blocker / "run")))
+
+
+def test_a_place_that_nobody_can_open_is_named() -> None:
+    with pytest.raises(StorageError, match="Cannot open this place") as caught:
+        Folder("nonsense://x/y").files()
+    assert caught.value.where == "nonsense://x/y" and caught.value.cure
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
