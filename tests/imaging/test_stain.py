@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from cotray.config import EnhanceConfig
 from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.errors import InvalidValueError
-from cotray.imaging.stain import OTHER_GROUND, OTHER_STAINS, UNSTAINED, WEAK, StainNormaliser
+from cotray.imaging.stain import FITS, OTHER_GROUND, OTHER_STAINS, UNSTAINED, WEAK, StainNormaliser
 
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -23,6 +24,10 @@ Floats = NDArray[np.float64]
 BLUE_RED = np.array([[0.62, 0.72, 0.31], [0.20, 0.82, 0.53]])
 AZURE_EOSIN = np.array([[0.50, 0.80, 0.33], [0.25, 0.70, 0.67]])
 METHODS = ("macenko", "reinhard")
+
+
+def test_every_configured_method_is_fitted() -> None:
+    assert {"none", *FITS} == set(get_args(EnhanceConfig.model_fields["stain"].annotation))
 
 
 def normaliser(method: str, target: Rgb | None = None) -> StainNormaliser:
