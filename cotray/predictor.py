@@ -6,6 +6,7 @@ Shapes: N cells, S cell side, D features, H W pixels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,6 @@ from cotray.bundle import Bundle
 from cotray.classification.calibration import apply_temperature, sigmoid
 from cotray.classification.hdlc import HDLC
 from cotray.config import Config
-from cotray.data.decode import decode_image
 from cotray.errors import BundleError
 from cotray.evaluation.aggregate import aggregate_cells
 from cotray.features.backbone import build_backbone
@@ -28,7 +28,8 @@ from cotray.features.learner import to_input
 from cotray.imaging.masks import cut_cell
 from cotray.imaging.resize import resize_square
 from cotray.imaging.roi import find_cells
-from cotray.preparation import load_tools
+from cotray.preparation import decode as decode  # stages take it from here
+from cotray.preparation import load_tools, prepare_noted
 from cotray.preparation import prepare as prepare  # stages take it from here
 from cotray.segmentation.registry import SEGMENTERS, Segmenter
 
@@ -62,6 +63,8 @@ class Answer:
     set: list[str] | None = None
     """Classes that cannot be ruled out at the bundle's level (:mod:`cotray.classification.conformal`);
     None where the bundle knows no sets."""
+    note: str | None = None
+    """Why the image's stain could not be normalised, where the bundle was trained on stains that were."""
 
     @property
     def refer(self) -> bool | None:
@@ -84,12 +87,8 @@ class Answer:
             "box": self.box,
             "cells": self.cells,
             "model_version": self.model_version,
+            **({"note": self.note} if self.note else {}),
         }
-
-
-def decode(data: bytes, config: Config) -> Rgb:
-    """Image bytes -> RGB. Raises DecodeError."""
-    return decode_image(data, max_pixels=config.ingest.max_pixels, min_side=config.ingest.min_side)
 
 
 def cut_cells(rgb: Rgb, segmenter: Segmenter, config: Config, *, single: bool) -> list[Cell]:
@@ -185,19 +184,20 @@ class Predictor:
 
     def predict_many(self, images: Sequence[bytes]) -> list[Answer]:
         """Answer several; one forward for all their cells. Raises DecodeError."""
-        found = [self._cells(data) for data in images]
+        ready = [prepare_noted(decode(data, self.config), self.config) for data in images]
+        found = [self._cells(image.rgb) for image in ready]
         cells = [cell for group in found for cell in group]
         size = self.config.segment.cell_size
         stack = np.stack([c.image for c in cells]) if cells else np.zeros((0, size, size, 3), np.uint8)
         probability = self.classify(self.embed(stack))
         answers, start = [], 0
-        for group in found:
-            answers.append(self._answer(group, probability[start : start + len(group)]))
+        for image, group in zip(ready, found, strict=True):
+            answer = self._answer(group, probability[start : start + len(group)])
+            answers.append(dataclasses.replace(answer, note=image.stain_left))
             start += len(group)
         return answers
 
-    def _cells(self, data: bytes) -> list[Cell]:
-        rgb = prepare(decode(data, self.config), self.config)
+    def _cells(self, rgb: Rgb) -> list[Cell]:
         return cut_cells(rgb, self.segmenter, self.config, single=self.bundle.single_cell)
 
     def _answer(self, cells: list[Cell], probability_N: NDArray[np.float64]) -> Answer:

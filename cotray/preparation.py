@@ -11,10 +11,10 @@ import functools
 import hashlib
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from cotray.config import Config, EnhanceConfig
 from cotray.data.decode import decode_image
@@ -23,6 +23,9 @@ from cotray.imaging.enhance import enhance, load_network, no_weights
 from cotray.imaging.regions import blank_regions
 from cotray.imaging.stain import StainNormaliser
 from cotray.storage import Folder, absolute
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Rgb = NDArray[np.uint8]
 
@@ -40,6 +43,11 @@ class Prepared:
     """(H, W, 3) uint8."""
     stain_left: str | None
     """Why the stain was left as it was although its normalisation was asked for."""
+
+
+def decode(data: bytes, config: Config) -> Rgb:
+    """Image bytes -> RGB. Raises DecodeError."""
+    return decode_image(data, max_pixels=config.ingest.max_pixels, min_side=config.ingest.min_side)
 
 
 def prepare(rgb: Rgb, config: Config) -> Rgb:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from cotray.config import EnhanceConfig
 from cotray.errors import UnknownNameError, WeightsError, nearest
+
+if TYPE_CHECKING:  # ingest's workers start several times as fast without it
+    from torch import Tensor, nn
 
 Rgb = NDArray[np.uint8]
 Plane = NDArray[np.uint8]
@@ -112,6 +114,8 @@ def load_network(data: bytes, where: str) -> nn.Module:
     TorchScript runs in its own interpreter: unlike a pickled module, it cannot run Python code.
     Raises WeightsError for anything else, such as a state dict saved by ``torch.save``.
     """
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch.export has no free image size yet
@@ -125,18 +129,20 @@ def load_network(data: bytes, where: str) -> nn.Module:
     return network.eval()
 
 
-@torch.no_grad()
 def restore(rgb: Rgb, model: nn.Module) -> Rgb:
     """The image through a restoration network that maps (1, 3, H, W) in 0..1 to the same shape.
 
     Sides are mirrored up to a multiple of 8 and cut back. Raises WeightsError for another output shape, and
     where the network fails on the image.
     """
+    import torch
+
     height, width = rgb.shape[:2]
     down, right = -height % MIRNET_MULTIPLE, -width % MIRNET_MULTIPLE
     padded = cv2.copyMakeBorder(rgb, 0, down, 0, right, cv2.BORDER_REFLECT_101)
     x_13HW = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-    y_13HW = _run(model, x_13HW)
+    with torch.no_grad():
+        y_13HW = _run(model, x_13HW)
     if y_13HW.shape != x_13HW.shape:
         raise WeightsError(
             f"The MIRNet model gave {tuple(y_13HW.shape)} for {tuple(x_13HW.shape)}.",

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cotray import manifest
 from cotray.config import Config
-from cotray.data.catalog import ImageRecord, decode_cell_mask, find_dataset, limit_records
-from cotray.data.decode import decode_mask_file, encode_png
-from cotray.data.hashing import perceptual_hash, pixel_digest
+from cotray.data.catalog import find_dataset, limit_records
 from cotray.data.label_files import text_of
-from cotray.data.phantom import PhantomSpec, draw_phantom, phantom_index
+from cotray.data.phantom import phantom_index
 from cotray.data.splits import check_disjoint, group_records, make_split, split_digest
-from cotray.errors import DatasetNotFoundError, DecodeError, EmptyDatasetError
-from cotray.predictor import decode
-from cotray.preparation import carry, digests, load_tools, prepare_noted
+from cotray.errors import DatasetNotFoundError, EmptyDatasetError
+from cotray.preparation import carry, digests, load_tools
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.parts import Plan, chunk_size, chunks, read_parts, run_parts
+from cotray.stages.reading import MASK_FAULT, Reader, quarantined
+from cotray.stages.reading import Item as Item  # stages take these from here
+from cotray.stages.reading import read_pixels as read_pixels
 from cotray.storage import Folder, absolute
 
-Item = ImageRecord | PhantomSpec
 READ_AGAIN = "read-again.json"
 """With ``ingest.store=reference``: the settings under which :mod:`cotray.stages.images` reads files again."""
-MASK_FAULT = "its mask is not used"
-"""Part of the reason of an image that is used without its mask."""
 
 
 def run(config: Config, at: StageRun) -> StageResult:
@@ -45,10 +40,10 @@ def run(config: Config, at: StageRun) -> StageResult:
         at.folder.write_json(READ_AGAIN, config.model_dump(mode="json"))
     items, rejected = list_items(config)
     parts = chunks(items, chunk_size(len(items), config.ingest.blocks_per_cpu))
-    work = functools.partial(_Reader, config)
+    work = functools.partial(Reader, config)
     run_parts(Plan("images", work, parts, at.folder / "images"), config.compute, at)
     rows = read_parts(at.folder / "images", len(parts))
-    rows = pa.concat_tables([rows, manifest.table(_quarantined(path, why) for path, why in rejected)])
+    rows = pa.concat_tables([rows, manifest.table(quarantined(path, why) for path, why in rejected)])
     used = manifest.where(rows, status="used")
     if not len(used):
         raise EmptyDatasetError(
@@ -118,87 +113,6 @@ def single_cell(config: Config) -> bool:
     if config.dataset.multi_cell is not None:
         return not config.dataset.multi_cell
     return not find_dataset(config.dataset.name).multi_cell
-
-
-class _Reader:
-    """Reads the items of one part in a Ray worker."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        cv2.setNumThreads(1)  # there is a task for every core already
-
-    def __call__(self, part: int, items: Sequence[Item]) -> pa.Table:
-        return manifest.table(self._row(item) for item in items)
-
-    def _row(self, item: Item) -> dict[str, Any]:
-        try:
-            return self._used(item)
-        except DecodeError as error:
-            return _quarantined(item.path, error.what)
-        except OSError as error:
-            return _quarantined(item.path, f"cannot be read: {error.strerror or error}")
-        except cv2.error as error:
-            return _quarantined(item.path, f"cannot be enhanced: {error.err}")
-
-    def _used(self, item: Item) -> dict[str, Any]:
-        rgb, mask = read_pixels(item, self.config)
-        height, width = rgb.shape[:2]
-        prepared = prepare_noted(rgb, self.config)
-        notes = [prepared.stain_left] if prepared.stain_left else []
-        if mask is None and getattr(item, "mask_path", None):
-            notes.append(f"{MASK_FAULT}: it cannot be read, or is of another size")
-        return {
-            "id": item.path,
-            "image_id": item.path,
-            "source": "real",
-            "label": item.label,
-            "class_name": item.class_name,
-            "subject": item.subject,
-            "status": "used",
-            "width": width,
-            "height": height,
-            "digest": pixel_digest(rgb),
-            "phash": perceptual_hash(rgb),
-            "mask_digest": None if mask is None else pixel_digest(mask),
-            "reason": "; ".join(notes) or None,
-            **(self._pixels(prepared.rgb, mask) if self.config.ingest.store == "bytes" else {}),
-        }
-
-    def _pixels(self, rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> dict[str, bytes | None]:
-        return {
-            "image": encode_png(rgb),
-            "mask": None if mask is None else encode_png(mask.astype(np.uint8) * 255),
-        }
-
-
-@functools.lru_cache(maxsize=1)
-def _root(uri: str) -> Folder:
-    """The dataset's folder, opened once in each process."""
-    return Folder(absolute(uri))
-
-
-def read_pixels(item: Item, config: Config) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """(raw RGB, true cell mask or None) of an item; None, too, for a mask that is damaged or of another size.
-
-    Raises DecodeError, OSError where the image cannot be read.
-    """
-    if isinstance(item, PhantomSpec):
-        drawn = draw_phantom(item)
-        return drawn.rgb, drawn.instances > 0
-    folder = _root(str(config.dataset.root))
-    rgb = decode(folder.read_bytes(item.path), config)
-    if item.mask_path is None:
-        return rgb, None
-    try:
-        raw = decode_mask_file(folder.read_bytes(item.mask_path))
-    except (DecodeError, OSError):
-        return rgb, None  # the image is none the worse for it
-    mask = decode_cell_mask(config.dataset.name, raw, item.mask_path)
-    return rgb, mask if mask.shape == rgb.shape[:2] else None
-
-
-def _quarantined(path: str, reason: str) -> dict[str, Any]:
-    return {"id": path, "image_id": path, "source": "real", "status": "quarantined", "reason": reason}
 
 
 def split_rows(used: pa.Table, config: Config, at: StageRun) -> tuple[pa.Table, str]:

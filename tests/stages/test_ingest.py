@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +178,13 @@ def test_an_unwritable_run_folder_is_told_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunNotWritableError):
         ingest(settings(tmp_path / "data"), tmp_path / "file" / "run")
+
+
+def test_workers_that_read_images_import_nothing_heavy() -> None:
+    heavy = {"torch", "sklearn", "mlflow", "monai", "faiss", "matplotlib"}
+    code = f"import sys, cotray.stages.reading; print(*({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("scheme", ["memory"])
