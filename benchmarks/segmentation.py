@@ -1,10 +1,11 @@
 """LeuSAM, UNet, UNet++ and a floor that learns nothing, on real masks that nobody has seen.
 
-    python -m benchmarks.segmentation --data FOLDER [--out FILE] [--steps N] [--sides A,B] [--jobs 1]
+    python -m benchmarks.segmentation --data FOLDER [--out FILE] [--steps N] [--sides "A;B"] [--jobs 1]
 
 FOLDER holds `jtsc`, `all-idb2` (with `masks-banik` and `masks-putzu`) and `bccd`. Who learns from what and
 is asked about what: benchmarks/segmentation_data.py; how: segmentation_sides.py. One run of all sides; prints
-the tables of docs/benchmarks.md. `--quick` shows that it runs; its figures are worth nothing.
+the tables of docs/benchmarks.md. A run that was broken off goes on, where FILE is still there. `--quick`
+shows that it runs; its figures are worth nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import json
 import multiprocessing
 import os
 import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,20 @@ def main() -> None:
     os.environ |= dict.fromkeys(THREADS, "1")
     config = load_config("tiny", overrides=[*(QUICK if given.quick else ()), *given.set])
     budget = Budget(6, 40, 24) if given.quick else Budget(given.steps)
-    begun = time.perf_counter()
-    known: dict[str, Any] = {"machine": machine(), "budget": vars(budget), "sides": []}
-    known["segment"] = config.segment.model_dump(mode="json")
+    plan = {"budget": vars(budget), "config": config.model_dump(mode="json", exclude={"tracking", "compute"})}
+    known = earlier(given.out, plan) or {"machine": machine(), "plan": plan, "sides": []}
+    done = {side["side"]["title"]: side for side in known["sides"]}
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        people = pool.submit(human, given.data, config, budget)
-        for done in finished(pool, picked(given.sides), given.data, config, budget):
-            known["sides"].append(done)
-            known["seconds"] = time.perf_counter() - begun
+        people = None if "human" in known else pool.submit(human, given.data, config, budget)
+        for side in finished(pool, picked(given.sides), done, given.data, config, budget):
+            done[side["side"]["title"]] = side
+            known["sides"] = [done[side.title] for side in SIDES if side.title in done]
             keep(given.out, known)
-        known["human"] = people.result()
-    keep(given.out, known)
-    print(f"Machine: {known['machine']}; one core for each side.\n")
+        if people is not None:
+            known["human"] = people.result()
+            keep(given.out, known)
+    print(f"Machine: {known['machine']}; one thread for each side.\n")
     print(tables(known))
-    print(f"All took {known['seconds']:.0f} s.")
 
 
 def parse() -> argparse.Namespace:
@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
 
 def picked(text: str) -> list[Side]:
     """Sides whose title begins with one of those given; by default all."""
-    starts = tuple(text.split(",")) if text else ("",)
+    starts = tuple(text.split(";")) if text else ("",)
     found = [side for side in SIDES if side.title.startswith(starts)]
     if not found:
         raise SystemExit(f"No side begins with {text}.")
@@ -77,19 +77,35 @@ def picked(text: str) -> list[Side]:
 
 
 def finished(
-    pool: ProcessPoolExecutor, sides: list[Side], data: Path, config: Config, budget: Budget
+    pool: ProcessPoolExecutor,
+    sides: list[Side],
+    done: Mapping[str, dict[str, Any]],
+    data: Path,
+    config: Config,
+    budget: Budget,
 ) -> Iterator[dict[str, Any]]:
-    """All sides, in their order; those that may use another's time wait for it."""
-    running: dict[str, Future[dict[str, Any]]] = {}
-    for side in (side for side in sides if side.seconds_of is None):
-        running[side.title] = pool.submit(play, side, data, config, budget, None)
-    for side in (side for side in sides if side.seconds_of in running):
-        cpu_s = running[str(side.seconds_of)].result()["facts"]["cpu_s"]
-        running[side.title] = pool.submit(play, side, data, config, budget, cpu_s)
-    for title in (side.title for side in sides if side.title in running):
-        done = running[title].result()
-        print(f"{title}: {json.dumps(done['facts'])}", file=sys.stderr, flush=True)
-        yield done
+    """Sides that are not done yet, as they finish; those that may use another's time come last."""
+    todo = [side for side in sides if side.title not in done]
+    cpu_s = {title: side["facts"].get("cpu_s") for title, side in done.items()}
+    for wave in ([s for s in todo if s.seconds_of is None], [s for s in todo if s.seconds_of is not None]):
+        ready = [side for side in wave if side.seconds_of is None or side.seconds_of in cpu_s]
+        running = [
+            pool.submit(play, s, data, config, budget, cpu_s[s.seconds_of] if s.seconds_of else None)
+            for s in ready
+        ]
+        for future in as_completed(running):
+            side = future.result()
+            cpu_s[side["side"]["title"]] = side["facts"].get("cpu_s")
+            print(f"{side['side']['title']}: {json.dumps(side['facts'])}", file=sys.stderr, flush=True)
+            yield side
+
+
+def earlier(out: Path | None, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What a broken-off run with the same settings wrote."""
+    if out is None or not out.exists():
+        return None
+    known: dict[str, Any] = json.loads(out.read_text())
+    return known if known["plan"] == json.loads(json.dumps(plan)) else None
 
 
 def keep(out: Path | None, all_of_it: dict[str, Any]) -> None:

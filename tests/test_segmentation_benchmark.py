@@ -98,7 +98,7 @@ def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dic
     """What a toy run of some sides prints, and what it writes."""
     out = tmp_path_factory.mktemp("bench") / "rows.json"
     command = [sys.executable, "-m", "benchmarks.segmentation", "--data", str(root), "--out", str(out)]
-    command += ["--quick", "--sides", "LeuSAM,Otsu"]
+    command += ["--quick", "--sides", "LeuSAM;Otsu"]
     run = subprocess.run(command, cwd=REPO, env=os.environ, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout, json.loads(out.read_text())
