@@ -38,12 +38,12 @@ class IngestConfig(Section):
     min_side: int = Field(16, ge=1)
     """An image with a side shorter than this is quarantined."""
     store: Literal["bytes", "reference"] = "bytes"
-    """What a run keeps of every image. `bytes`: the enhanced image as PNG, in Parquet; later stages read
-    that, and need the files no more. About as much disk as the images would take as PNG. `reference`: only
-    the path and a digest of the pixels, hardly any disk; ingest is faster, but each later stage that looks
-    at pixels reads, decodes and enhances the file again (some milliseconds each, and a download from s3://).
-    The files must stay where and as they are: one that is gone or changed stops the run, by name. Both give
-    the same pixels. Choose `reference` where the set is large, near, and at rest, and disk is scarce."""
+    """What a run keeps of every image. `bytes`: the enhanced image as PNG, in Parquet, which segmentation and
+    the pictures of the report read. About as much disk as the images would take as PNG. `reference`: only
+    the path and a digest of the pixels, hardly any disk; ingest is faster, but who looks at pixels later
+    reads, decodes and enhances the file again (some milliseconds each, and a download from s3://). The files
+    must stay where and as they are: one that is gone or changed stops the run, by name. Both give the same
+    pixels. Choose `reference` where the set is large, near, and at rest, and disk is scarce."""
     mask_regions: list[tuple[float, float, float, float]] = []
     """Rectangles (x0, y0, x1, y1) as fractions of width and height to blank in every image: known
     shortcuts such as a scale bar. Filled with the image's median colour."""

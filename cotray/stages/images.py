@@ -92,5 +92,5 @@ def _changed(config: Config, path: str, how: str) -> SourceChangedError:
         f"The file {path} {how} since ingest, which kept a reference to it.",
         where=config.dataset.root or "drawn on the spot",
         cure="Put the file back as it was, or do ingest anew with `--force ingest`; "
-        "a run with --set ingest.store=bytes needs the files no more.",
+        "with --set ingest.store=bytes a run keeps the images itself.",
     )
