@@ -23,7 +23,7 @@ from cotray.errors import BundleError, InvalidValueError, WeightsError
 from cotray.features.backbone import build_backbone
 from cotray.imaging.enhance import enhance
 from cotray.imaging.regions import blank_regions
-from cotray.imaging.stain import StainNormaliser
+from cotray.imaging.stain import UNSTAINED, StainNormaliser
 from cotray.predictor import Predictor
 from cotray.preparation import carry, digests, load_tools, prepare, prepare_noted
 from cotray.segmentation.registry import SEGMENTERS
@@ -201,6 +201,12 @@ def test_a_bundle_answers_as_before_when_the_files_are_gone(tmp_path: Path) -> N
     assert Predictor(loaded).predict(png(smear())) == answer
     body = (tmp_path / "elsewhere" / "bundle.json").read_text()
     assert str(tmp_path) not in body and set(json.loads(body)["sha256"]) > {"mirnet.pt", "stain-target"}
+
+
+def test_an_answer_says_when_its_stain_was_left_as_it_was(tmp_path: Path) -> None:
+    made = save_bundle(Folder(str(tmp_path / "b")), bundle(settings("enhance.stain=reinhard")))
+    flat, cell = Predictor(made).predict_many([png(np.full((80, 80, 3), 200, np.uint8)), png(smear())])
+    assert flat.as_dict()["note"] == UNSTAINED and "note" not in cell.as_dict()
 
 
 def test_a_finished_bundle_made_from_a_draft_brings_them_too(tmp_path: Path) -> None:
