@@ -116,24 +116,26 @@ def find_near(hashes_N: Hashes, max_bits: int) -> Near:
 
 def _keys(hashes_U: Hashes, max_bits: int) -> Iterator[Hashes]:
     """The bits of every choice of bands that a near pair may agree in."""
-    agree = min(range(1, 5), key=lambda q: _cost(len(hashes_U), max_bits, q))
-    for chosen in itertools.combinations(_bands(hashes_U, max_bits + agree), agree):
+    bit_B = np.uint64(1) << np.arange(BITS, dtype=np.uint64)
+    share_B = np.asarray([np.count_nonzero(hashes_U & bit) for bit in bit_B]) / max(1, len(hashes_U))
+    agree = min(range(1, 5), key=lambda q: _cost(len(hashes_U), share_B, max_bits, q))
+    bands = [np.bitwise_or.reduce(bit_B[band]) for band in _bands(share_B, max_bits + agree)]
+    for chosen in itertools.combinations(bands, agree):
         yield hashes_U & np.bitwise_or.reduce(chosen)
 
 
-def _bands(hashes_U: Hashes, count: int) -> list[np.uint64]:
+def _bands(share_B: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
     """The 64 bits dealt to ``count`` bands, so that bits that hardly vary are not all in one of them."""
-    bit_B = np.uint64(1) << np.arange(BITS, dtype=np.uint64)
-    share_B = np.asarray([np.count_nonzero(hashes_U & bit) for bit in bit_B]) / max(1, len(hashes_U))
     order = np.argsort(np.abs(share_B - 0.5), kind="stable")
-    return [np.bitwise_or.reduce(bit_B[order[band::count]]) for band in range(count)]
+    return [order[band::count] for band in range(count)]
 
 
-def _cost(n: int, max_bits: int, agree: int) -> float:
-    """Sorts and comparisons of ``n`` random hashes, in comparisons."""
-    bands = max_bits + agree
-    candidates = n * n / 2 / 2 ** (BITS * agree / bands)
-    return math.comb(bands, agree) * (20 * n + candidates)
+def _cost(n: int, share_B: NDArray[np.float64], max_bits: int, agree: int) -> float:
+    """Sorts and comparisons of ``n`` hashes whose bits are set this often, in comparisons."""
+    same_B = share_B**2 + (1 - share_B) ** 2
+    same = [float(same_B[band].prod()) for band in _bands(share_B, max_bits + agree)]
+    chosen = [math.prod(pick) for pick in itertools.combinations(same, agree)]
+    return len(chosen) * 20 * n + n * n / 2 * sum(chosen)
 
 
 def _pairs_of_key(hashes_U: Hashes, key_U: Hashes, max_bits: int) -> NDArray[np.int64]:

@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.leaks import KINDS, all_pairs
+from cotray.data import hashing
 from cotray.data.decode import decode_image
-from cotray.data.hashing import hamming, near_duplicate_groups, near_pairs, perceptual_hash, pixel_digest
+from cotray.data.hashing import (
+    find_near,
+    hamming,
+    joined,
+    near_duplicate_groups,
+    near_pairs,
+    perceptual_hash,
+    pixel_digest,
+)
 from cotray.data.phantom import draw_phantom, phantom_index
 
 Rgb = NDArray[np.uint8]
@@ -140,3 +150,57 @@ def test_single_cells_of_all_idb2_are_hardly_ever_duplicates(shared_data: Callab
     files = sorted((shared_data("all-idb2") / "img").glob("*.tif"))
     images = [decode_image(file.read_bytes(), max_pixels=10**7, min_side=16) for file in files]
     assert len(set(near_duplicate_groups(hashes(images), 6))) >= 250
+
+
+# ---- at scale --------------------------------------------------------------------------------------
+
+
+@given(crowded_hashes(), st.integers(0, 16))
+@settings(deadline=None, max_examples=60)
+def test_links_join_what_all_near_pairs_join_and_are_few(values: NDArray[np.uint64], most: int) -> None:
+    near, pairs = find_near(values, most), near_pairs(values, most)
+    links = near.links()
+    assert near.count == len(pairs)
+    assert len(links) <= len(values) + len(near.pairs_K2)
+    assert {tuple(sorted(link)) for link in links.tolist()} <= {tuple(pair) for pair in pairs.tolist()}
+    reached = np.eye(len(values), dtype=bool)
+    reached[pairs[:, 0], pairs[:, 1]] = reached[pairs[:, 1], pairs[:, 0]] = True
+    for _ in range(len(values)):
+        reached = reached @ reached
+    groups = joined(len(values), links)
+    assert np.array_equal(reached, groups[:, None] == groups[None, :])
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("most", [0, 3, 6, 10])
+def test_thousands_of_hashes_of_any_kind_are_searched_exactly(kind: str, most: int) -> None:
+    """Enough of them that several bands have to agree."""
+    values = KINDS[kind](3000, np.random.default_rng(1))
+    assert find_near(values, most).count == all_pairs(values, most)
+
+
+def test_equal_hashes_are_not_compared_with_one_another() -> None:
+    """Half a million flat images: as pairs they would be 10^11."""
+    values = np.full(500_000, 7, np.uint64)
+    values[:3] = [6, 2**63, 7]
+    near = find_near(values, 6)
+    assert len(near.distinct_U) == 3 and len(near.links()) == 500_000 - 3 + len(near.pairs_K2)
+    assert len(set(near_duplicate_groups(values, 6).tolist())) == 1
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_hundred_thousand_hashes_take_far_fewer_comparisons_than_all_pairs(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+    count = hashing.hamming
+
+    def counted(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int64]:
+        compared.append(len(a))
+        return count(a, b)
+
+    monkeypatch.setattr(hashing, "hamming", counted)
+    values = KINDS[kind](100_000, np.random.default_rng(2))
+    hashing.find_near(values, 6)
+    share = 0.1 if kind == "narrow" else 0.01  # of which half the bits say next to nothing
+    assert sum(compared) < share * 100_000**2 / 2
