@@ -5,8 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cotray.config import SegmentConfig
+from cotray.config import Config, SegmentConfig
 from cotray.imaging.masks import clean_mask, mask_box
+from cotray.predictor import build_segmenter
 from cotray.segmentation.leusam import Embedded, LeuSam, Points, build_leusam
 from cotray.segmentation.predictor import CellSegmenter
 
@@ -134,3 +135,11 @@ def test_masks_do_not_depend_on_the_batch_size(cfg: SegmentConfig) -> None:
         again, others = CellSegmenter(net, cfg, batch=batch).segment(picture(), BOXES)
         assert np.count_nonzero(again ^ masks) <= 2, "rounding may move a pixel that is on the edge"
         assert others == pytest.approx(scores, abs=1e-5)
+
+
+def test_weights_of_before_the_fine_path_answer_as_they_did() -> None:
+    before = TINY.model_copy(update={"detail": 0, "drawn_prompts": False})
+    old = model(before)
+    masks, scores = CellSegmenter(old, before).segment(picture(), BOXES)
+    again, others = build_segmenter(Config(segment=TINY), old.state_dict()).segment(picture(), BOXES)
+    assert np.array_equal(again, masks) and np.array_equal(others, scores)
