@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import torch
 
 from cotray.data.decode import encode_png
 from cotray.errors import ConfigError, DecodeError, RunMismatchError
@@ -97,7 +98,8 @@ def segment_images(request: Request) -> Outcome:
     _one_image(request.ask, inputs)
     model = find_model(request.bundle, request.sets)
     worker = functools.partial(_Worker, model, request.ask, inputs.root, out)
-    ready = worker()  # what does not fit is refused now, before anything is written
+    gpu = model.config.compute.gpu != "no" and torch.cuda.is_available()
+    ready = worker("cuda" if gpu else "cpu")  # what does not fit is refused now, before anything is written
     settings = _settings(inputs, model)
     _prepare(out, settings, former, request.force)
     if out.exists("parts"):
@@ -165,15 +167,16 @@ def _here(todo: list[Item], worker: _Worker, out: Folder, voice: Voice) -> None:
 
 
 def _by_ray(
-    todo: list[Item], build: Callable[[], _Worker], out: Folder, request: Request, model: Model
+    todo: list[Item], worker: Callable[[str], _Worker], out: Folder, request: Request, model: Model
 ) -> None:
     """By Ray Data; which images a part holds is in the name of its folder."""
-    from cotray.stages.cluster import connect
+    from cotray.stages.cluster import connect, use_gpu
     from cotray.stages.parts import Plan, chunk_size, chunks, run_parts
 
     connect(request.verbose)
     digest = hashlib.sha256(repr(todo).encode()).hexdigest()[:12]
     parts = chunks(todo, chunk_size(len(todo), model.config.ingest.blocks_per_cpu))
+    build = functools.partial(worker, "cuda" if use_gpu(model.config.compute) else "cpu")
     plan = Plan("images", build, parts, out / "parts" / digest, actors=True)
     run_parts(plan, model.config.compute, StageRun("segment", Run(out.uri), digest, voice=request.voice))
 
@@ -181,8 +184,8 @@ def _by_ray(
 class _Worker:
     """Holds LeuSAM, in this process or in a Ray actor; segments the images of one part."""
 
-    def __init__(self, model: Model, ask: Ask, root: Folder, out: Folder) -> None:
-        self.segment, self.ask = ImageSegmenter(model, ask), ask
+    def __init__(self, model: Model, ask: Ask, root: Folder, out: Folder, device: str) -> None:
+        self.segment, self.ask = ImageSegmenter(model, ask, device), ask
         self.config, self.root, self.out = model.config, root, out
 
     def __call__(self, part: int, items: Sequence[Item]) -> pa.Table:

@@ -117,9 +117,9 @@ def _of_bundle(uri: str) -> Model:
 class ImageSegmenter:
     """Holds LeuSAM; RGB in, cells out."""
 
-    def __init__(self, model: Model, ask: Ask) -> None:
+    def __init__(self, model: Model, ask: Ask, device: str = "cpu") -> None:
         self.config, self.ask = model.config, ask
-        self.segmenter = build_segmenter(model.config, model.weights)
+        self.segmenter = build_segmenter(model.config, model.weights, device)
         if ask.points and not isinstance(self.segmenter, CellSegmenter):
             raise ConfigError(
                 f"Points are for LeuSAM; this model is a {self.config.segment.model}.",
