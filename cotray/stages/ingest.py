@@ -17,7 +17,7 @@ from cotray.data.label_files import text_of
 from cotray.data.phantom import phantom_index
 from cotray.data.splits import check_disjoint, group_records, make_split, split_digest
 from cotray.errors import DatasetNotFoundError, EmptyDatasetError
-from cotray.preparation import carry, digests, load_tools
+from cotray.preparation import carry, digests, prepare
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.parts import Plan, chunk_size, chunks, read_parts, run_parts
@@ -104,8 +104,8 @@ def listing(config: Config) -> Mapping[str, Any]:
 
 
 def check_tools(config: Config) -> None:
-    """Raise WeightsError or InvalidValueError where a file that `enhance` names cannot be used."""
-    load_tools(config.enhance)
+    """Raise WeightsError or InvalidValueError where `enhance` or `mask_regions` cannot work on any image."""
+    prepare(np.full((64, 64, 3), 200, np.uint8), config)
 
 
 def single_cell(config: Config) -> bool:

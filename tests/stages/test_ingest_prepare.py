@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from cotray.config import Config, load_config
@@ -80,9 +82,15 @@ def test_another_target_makes_the_stage_run_again(tmp_path: Path) -> None:
 def test_files_that_cannot_be_used_are_told_before_anything_runs(tmp_path: Path) -> None:
     files(tmp_path / "data")
     (tmp_path / "net.pt").write_bytes(b"no network")
+    half = tmp_path / "half.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(torch.nn.AvgPool2d(2)), str(half))
     for sets, kind in (
         (("enhance.method=mirnet", f"enhance.mirnet_weights={tmp_path / 'net.pt'}"), WeightsError),
+        (("enhance.method=mirnet", f"enhance.mirnet_weights={half}"), WeightsError),
         (("enhance.method=mirnet",), WeightsError),
+        (("ingest.mask_regions=[[0.5, 0, 0.5, 1]]",), InvalidValueError),
         (("enhance.stain=macenko", f"enhance.stain_target={tmp_path / 'net.pt'}"), InvalidValueError),
     ):
         config = settings(tmp_path / "data", *sets)
