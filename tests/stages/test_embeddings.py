@@ -13,11 +13,14 @@ import pytest
 import torch
 from small_sam import FROZEN, SIDE, TINY, MortalLearner, discs, frozen_learner
 
-from cotray.config import ComputeConfig, SegmentConfig
+from cotray.config import ComputeConfig, Config, SegmentConfig, TrainConfig
+from cotray.predictor import build_segmenter
 from cotray.runs import Run
+from cotray.segmentation._torchvision import ensure_torchvision
 from cotray.stages.base import StageRun, Voice
 from cotray.stages.embeddings import cache_key, embed_windows
-from cotray.stages.segment_training import embedded, whole_weights
+from cotray.stages.sam_checkpoint import require_checkpoint
+from cotray.stages.segment_training import embedded, segmenter_job, whole_weights
 from cotray.stages.training import Job, fit
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -97,9 +100,7 @@ def test_training_from_embeddings_moves_the_decoder_alone_and_keeps_all(tmp_path
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
 
 
-def _config() -> Any:
-    from cotray.config import Config
-
+def _config() -> Config:
     return Config(segment=FROZEN, compute=COMPUTE)
 
 
@@ -130,3 +131,31 @@ def test_two_workers_train_leusam_with_points_and_three_masks(tmp_path: Path) ->
     fitted = fit(leusam_job(cfg, discs(24, 0), discs(8, 1)), compute, stage(tmp_path))
     assert len(fitted.history) == cfg.train.epochs, "a parameter out of the graph stops a worker for ever"
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+@pytest.mark.slow
+def test_the_true_vit_b_is_fine_tuned_from_its_file(tmp_path: Path) -> None:
+    ensure_torchvision()
+    from segment_anything import sam_model_registry
+
+    sam = sam_model_registry["vit_b"]()
+    path = tmp_path / "sam_vit_b.pth"
+    torch.save(sam.state_dict(), path)
+    cfg = SegmentConfig(variant="vit_b", checkpoint=str(path), image_size=SIDE, turned_copies=2)
+    config = Config(segment=cfg.model_copy(update={"train": TrainConfig(epochs=1, batch_size=4)}))
+    config = config.model_copy(update={"compute": COMPUTE})
+    require_checkpoint(config)
+    job = segmenter_job(config, discs(4, 0), discs(2, 1), stage(tmp_path))
+    assert "image" not in job.train and len(job.train["embedding"]) == 8
+    weights = fit(job, COMPUTE, stage(tmp_path)).weights["leusam"]
+    before = sam.state_dict()
+    assert set(weights) == set(before)
+    for name, value in weights.items():
+        if value.shape == before[name].shape and not name.startswith("mask_decoder."):
+            assert torch.equal(value, before[name]), name
+    token = "mask_decoder.mask_tokens.weight"
+    assert not torch.equal(weights[token], before[token])
+    portable_cfg = config.model_copy(update={"segment": cfg.model_copy(update={"checkpoint": None})})
+    image = discs(1, 2)["image"][0]
+    masks, scores = build_segmenter(portable_cfg, weights).segment(image, [(10, 10, 50, 50)])
+    assert masks.shape == (1, SIDE, SIDE) and 0 <= scores[0] <= 1
