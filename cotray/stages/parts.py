@@ -1,15 +1,15 @@
-"""Ray Data over part files: each task reads some items, works, and writes one Parquet part, atomically.
+"""Ray Data over part files: a task works through some parts and writes each as Parquet, atomically.
 
 A part that exists is never computed again, so a killed stage continues where it was; memory is bounded
 by the parts in flight; and a part's content depends on its items alone, never on the worker.
 
-A part travels with its own items, as one block: what a task is sent does not grow with the whole.
+A part travels with its own items: what a task is sent does not grow with the whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,9 @@ from cotray.storage import Folder
 
 Work = Callable[[int, Any], pa.Table]
 """(part number, that part's items) -> rows with pixels."""
-TASK_CPUS = 0.5
-"""Two tasks a CPU: Ray Data looks about ten times a second for tasks that are over, and a core with one
-task alone would wait for that long after each of them."""
+MOST_PARTS = 8
+"""A task takes at most so many parts. Ray Data looks about ten times a second for tasks that are over, and
+for that long a core waits after each: few tasks waste less, and more say sooner how far the work is."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,13 @@ def run_parts(plan: Plan, compute: ComputeConfig, at: StageRun) -> None:
         at.say(f"{total - len(todo)} of {total} parts of {plan.what} are there already")
     if not todo:
         return
-    blocks = [pd.DataFrame({"part": [i], "items": [plan.items[i]]}) for i in todo]
+    shares = [[i] for i in todo] if plan.actors else _shares(todo, cpus())
+    blocks = [pd.DataFrame({"part": share, "items": [plan.items[i] for i in share]}) for share in shares]
     dataset = ray.data.from_pandas(blocks).map_batches(
         _PartWorker if plan.actors else _stateless(plan),
         batch_size=1,
         batch_format="pandas",
-        **(_actor_options(plan, compute, len(todo)) if plan.actors else {"num_cpus": TASK_CPUS}),
+        **(_actor_options(plan, compute, len(todo)) if plan.actors else {}),
     )
     done, rows = total - len(todo), 0
     for batch in dataset.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
@@ -68,6 +69,15 @@ def run_parts(plan: Plan, compute: ComputeConfig, at: StageRun) -> None:
         done += len(batch)
         rows += int(batch["rows"].sum())
         at.voice.progress(plan.what, done, total, f"{rows} rows")
+
+
+def _shares(parts: Sequence[int], workers: int) -> Iterator[Sequence[int]]:
+    """Parts by task: many at first and single ones at last, so that all workers end together."""
+    start = 0
+    while start < len(parts):
+        size = max(1, min(MOST_PARTS, (len(parts) - start) // (2 * workers)))
+        yield parts[start : start + size]
+        start += size
 
 
 def _actor_options(plan: Plan, compute: ComputeConfig, parts: int) -> dict[str, Any]:
@@ -108,6 +118,8 @@ class _PartWorker:
             return {"part": part, "rows": 0, "error": json.dumps([type(error).__name__, *error.args])}
 
     def _one(self, part: int, items: Any) -> int:
+        if self.out.exists(part_name(part)):
+            return 0  # done by a task that was killed later
         rows = self.work(part, items)
         if "part" in rows.schema.names:
             rows = manifest.assign(rows, "part", [part] * len(rows))

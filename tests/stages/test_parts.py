@@ -34,6 +34,14 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, actors: bool) ->
     assert found == [number**2 for number in range(18)]
 
 
+def test_what_a_killed_worker_had_done_is_kept(tmp_path: Path) -> None:
+    found = run(tmp_path, functools.partial(squares, str(tmp_path), fatal=3), parts=20)
+    assert (tmp_path / "killed").exists()
+    assert found == [number**2 for number in range(60)]
+    calls = [len((tmp_path / f"calls-{part}").read_text()) for part in range(20)]
+    assert calls == [1] * 20
+
+
 def test_parts_that_are_there_are_not_done_again(tmp_path: Path) -> None:
     build = functools.partial(squares, str(tmp_path))
     first = run(tmp_path, build)
