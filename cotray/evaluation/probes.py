@@ -1,8 +1,8 @@
 """What the shortcut probes look at: things of an image that should not tell its class, as plain numbers.
 
-Pixels near the edge are described relative to the image's own median colour: otherwise every corner would
-tell the stain, which has a probe of its own, and a corner that was blanked (with that very median) would
-tell it still. A blanked region is exactly zero here, and tells nothing.
+Border, corners and the map's cells are described by how they differ from the rest of their own image: stain,
+contrast and sharpness of the whole are in every part of it, and would hide a scale bar that is in one part
+alone; they have probes of their own. A region that was blanked is exactly zero here, and tells nothing.
 
 Shapes: H W pixels, G grid cells a side, F numbers of a patch.
 """
@@ -34,6 +34,8 @@ ROOM = 0.04
 """Cells are masked out with this much room around them, as a share of the longer side."""
 FINE = 24
 """Pixels a side that a grid cell is looked at in."""
+LEVEL = 1.0
+"""Grey levels added to a spread, so that the noise of flat images is not blown up."""
 TEXTURE = np.asarray([0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40, 60, 1e9])
 """Edges of the histogram of grey level steps between neighbours."""
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -83,21 +85,32 @@ def pixel_probes(rgb: Rgb, cell: NDArray[np.bool_]) -> dict[str, Floats]:
     ``rgb`` is (H, W, 3), known shortcuts blanked, nothing enhanced. ``cell`` is (H, W): where its cells are;
     the background is what is left of it, with some room.
     """
-    grid = grid_stats(rgb)
+    stats = grid_stats(rgb)
+    grid = beside_the_rest(stats, stats)
     ends = {"top": slice(0, CORNER), "bottom": slice(GRID - CORNER, GRID)}
     sides = {"left": slice(0, CORNER), "right": slice(GRID - CORNER, GRID)}
     corners = {f"{y}_{x}": grid[ends[y], sides[x]].ravel() for y in ends for x in sides}
     return {
         "colour": colour_histogram(rgb),
         "background": _background(rgb, cell),
-        "border": _border(rgb),
+        "border": beside_the_rest(_border(rgb), stats).ravel(),
         **corners,
         "grid": grid.ravel(),
     }
 
 
+def beside_the_rest(patch: Floats, grid_GGF: Floats) -> Floats:
+    """Numbers of patches (..., F) in standard deviations from the mean grid cell of their image.
+
+    A patch that is the median colour throughout was blanked: it stays zero.
+    """
+    mean, spread = grid_GGF.mean(axis=(0, 1)), grid_GGF.std(axis=(0, 1))
+    blank = ~patch.any(axis=-1, keepdims=True)
+    return _floats(np.where(blank, 0, (patch - mean) / (spread + LEVEL)))
+
+
 def grid_stats(rgb: Rgb) -> Floats:
-    """(G, G, F) of the image's grid cells, relative to its median colour.
+    """(G, G, F) of the image's grid cells, their colours less its median colour.
 
     Each cell is looked at in FINE x FINE of its pixels: picked, never blended, so that blanked ones stay so.
     """
@@ -126,10 +139,11 @@ def median_colour(rgb: Rgb) -> Floats:
 
 
 def _border(rgb: Rgb) -> Floats:
+    """(4, F): top, bottom, left and right strip."""
     middle = median_colour(rgb)
     high, wide = (max(2, round(FRAME * side)) for side in rgb.shape[:2])
     strips = (rgb[:high], rgb[-high:], rgb[:, :wide], rgb[:, -wide:])
-    return np.concatenate([patch_stats(strip, middle) for strip in strips])
+    return np.stack([patch_stats(strip, middle) for strip in strips])
 
 
 def _background(rgb: Rgb, cell: NDArray[np.bool_]) -> Floats:

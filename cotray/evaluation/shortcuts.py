@@ -43,7 +43,7 @@ CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 TREES, BINS = 100, 8
 SURE = 0.9
 """From this AUROC a probe gives the class away."""
-HOT, SIGMAS, LEAST = 0.05, 4.0, 0.65
+HOT, SIGMAS, LEAST = 0.05, 3.0, 0.65
 """A grid cell stands out where its AUROC is at least ``LEAST`` and above the median cell by ``HOT`` and by so
 many (robust) standard deviations of all cells."""
 RIM = 2

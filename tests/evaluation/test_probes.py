@@ -89,6 +89,18 @@ def test_local_probes_do_not_see_a_shift_of_all_colours() -> None:
     assert not np.array_equal(one["colour"], other["colour"])
 
 
+def test_a_part_is_described_by_what_sets_it_apart_from_the_image() -> None:
+    """In standard deviations of the image's own cells, as written."""
+    rgb = noise(120, 120)
+    rgb[90:, 90:] //= 3
+    stats = grid_stats(rgb)
+    wanted = (stats[9, 8] - stats.mean((0, 1))) / (stats.std((0, 1)) + 1)
+    found = pixel_probes(rgb, no_cell(rgb))
+    assert np.allclose(found["grid"].reshape(GRID, GRID, -1)[9, 8], wanted, atol=1e-5)
+    assert np.allclose(found["bottom_right"].reshape(2, 2, -1)[1, 0], wanted, atol=1e-5)
+    assert np.abs(found["bottom_right"]).mean() > 2 * np.abs(found["top_left"]).mean()
+
+
 def test_the_background_is_what_is_no_cell() -> None:
     rgb = np.full((100, 100, 3), 200, np.uint8)
     cell = no_cell(rgb)
