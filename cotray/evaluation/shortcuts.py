@@ -9,8 +9,8 @@ Shapes: N images, D numbers of a probe, G grid cells a side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -44,8 +44,10 @@ TREES, BINS = 100, 8
 SURE = 0.9
 """From this AUROC a probe gives the class away."""
 HOT, SIGMAS, LEAST = 0.05, 3.0, 0.65
-"""A grid cell stands out where its AUROC is at least ``LEAST`` and above the median cell by ``HOT`` and by so
-many (robust) standard deviations of all cells."""
+"""A grid cell stands out where its AUROC is at least ``LEAST``, above the median cell by ``HOT``, and by so
+many (robust) standard deviations of all cells, in log odds: near 1, AUROC has little room to differ."""
+GROW = 2.0
+"""Its neighbours belong to it from this many standard deviations."""
 RIM = 2
 """Only cells this near the edge are proposed for blanking: the middle is the image's matter."""
 LARGEST = 0.25
@@ -117,8 +119,12 @@ def audit_shortcuts(
             raise ClassError(f"The shortcut audit needs {name} images of both classes.")
     held = _Held(label_N, group_N, test_N, bootstrap, confidence, seed)
     grid_GG = held.grid(probes["grid"])
+    judged = [held.judge(name, probes[name]) for name in PROBES if name in probes]
     regions = standing_out(grid_GG)
-    judged = [held.judge(name, probes[name], regions) for name in PROBES if name in probes]
+    regions += [region for region in odd_corners(judged) if not any(_overlap(region, r) for r in regions)]
+    judged = [
+        replace(probe, region=next((r for r in regions if _inside(probe.name, r)), None)) for probe in judged
+    ]
     groups = len(np.unique(group_N[test_N]))
     return ShortcutAudit(
         tuple(judged), grid_GG, tuple(regions), int((~test_N).sum()), int(test_N.sum()), groups
@@ -136,7 +142,7 @@ class _Held:
     confidence: float
     seed: int
 
-    def judge(self, name: str, value_ND: NDArray[np.float32], regions: list[Fractions]) -> Probe:
+    def judge(self, name: str, value_ND: NDArray[np.float32]) -> Probe:
         truth, group = self.label_N[self.test_N], self.group_N[self.test_N]
         prob = self._told(value_ND)
         figures = classification_metrics(truth, prob)
@@ -149,7 +155,6 @@ class _Held:
             intervals.get("auroc"),
             figures["balanced_accuracy"],
             constant=bool((value_ND == value_ND[0]).all()),
-            region=next((region for region in regions if _inside(name, region)), None),
         )
 
     def grid(self, value_NC: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -184,16 +189,40 @@ def standing_out(grid_GG: NDArray[np.float64]) -> list[Fractions]:
 
     Where every cell tells it (a stain that differs by class), none stands out and blanking would not help.
     """
-    middle = float(np.median(grid_GG))
-    spread = 1.4826 * float(np.median(np.abs(grid_GG - middle)))
+    odds_GG = np.log(np.clip(grid_GG, 0.01, 0.99) / (1 - np.clip(grid_GG, 0.01, 0.99)))
+    away_GG = odds_GG - np.median(odds_GG)
+    away_GG = away_GG / (1.4826 * np.median(np.abs(away_GG)) + 1e-9)
     rim = np.ones(grid_GG.shape, bool)
     rim[RIM:-RIM, RIM:-RIM] = False
-    hot = rim & (grid_GG >= max(LEAST, middle + HOT, middle + SIGMAS * spread))
-    count, label = cv2.connectedComponents(hot.astype(np.uint8), connectivity=8)
-    parts = sorted((label == n for n in range(1, count)), key=lambda part: -grid_GG[part].max())
+    rim &= grid_GG >= max(LEAST, float(np.median(grid_GG)) + HOT)
+    count, label = cv2.connectedComponents((rim & (away_GG >= GROW)).astype(np.uint8), connectivity=8)
+    hot = {int(n) for n in np.unique(label[rim & (away_GG >= SIGMAS)])}
+    parts = sorted((label == n for n in range(1, count) if n in hot), key=lambda part: -grid_GG[part].max())
     boxes = [_rectangle(part) for part in parts]
     small = [box for box in boxes if (box[2] - box[0]) * (box[3] - box[1]) <= LARGEST]
     return small[:MOST_REGIONS]
+
+
+def odd_corners(probes: Sequence[Probe]) -> list[Fractions]:
+    """The rectangle of a corner that gives the class away, and surely more than any of the other three."""
+    corners = [probe for probe in probes if probe.name in CORNERS]
+    odd = []
+    for probe in corners:
+        others = [other.auroc for other in corners if other is not probe]
+        if probe.gives_away and probe.interval and probe.interval[0] > max(others, default=1.0):
+            odd.append(_corner(probe.name))
+    return odd
+
+
+def _corner(name: str) -> Fractions:
+    near, far = CORNER / GRID, 1 - CORNER / GRID
+    x0, x1 = (0.0, near) if name.endswith("left") else (far, 1.0)
+    y0, y1 = (0.0, near) if name.startswith("top") else (far, 1.0)
+    return x0, y0, x1, y1
+
+
+def _overlap(a: Fractions, b: Fractions) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _rectangle(part_GG: NDArray[np.bool_]) -> Fractions:
@@ -204,11 +233,7 @@ def _rectangle(part_GG: NDArray[np.bool_]) -> Fractions:
 
 def _inside(name: str, region: Fractions) -> bool:
     """Whether a region overlaps what a probe looks at; the border is wherever a region touches the edge."""
-    x0, y0, x1, y1 = region
     if name == "border":
+        x0, y0, x1, y1 = region
         return x0 == 0 or y0 == 0 or x1 == 1 or y1 == 1
-    if name not in CORNERS:
-        return False
-    near, far = CORNER / GRID, 1 - CORNER / GRID
-    wide = x0 < near if name.endswith("left") else x1 > far
-    return wide and (y0 < near if name.startswith("top") else y1 > far)
+    return name in CORNERS and _overlap(_corner(name), region)

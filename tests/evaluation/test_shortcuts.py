@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cotray.errors import ClassError
 from cotray.evaluation import audit_wording as words
 from cotray.evaluation.probes import GRID
-from cotray.evaluation.shortcuts import Probe, ShortcutAudit, audit_shortcuts, standing_out
+from cotray.evaluation.shortcuts import Probe, ShortcutAudit, audit_shortcuts, odd_corners, standing_out
 
 N, FEATURES = 240, 13
 LABEL = np.arange(N) // 3 % 2
@@ -142,6 +142,24 @@ def test_several_regions_come_strongest_first() -> None:
     map_GG = chart()
     map_GG[0, 0], map_GG[9, 9], map_GG[0, 9] = 0.9, 0.99, 0.8
     assert standing_out(map_GG) == [(0.9, 0.9, 1.0, 1.0), (0.0, 0.0, 0.1, 0.1), (0.9, 0.0, 1.0, 0.1)]
+
+
+def test_weaker_neighbours_belong_to_what_stands_out_and_alone_do_not() -> None:
+    map_GG = np.asarray([0.72, 0.75, 0.78])[np.indices((GRID, GRID)).sum(axis=0) % 3]
+    map_GG[9, 9], map_GG[9, 8], map_GG[0, 0] = 0.95, 0.835, 0.835
+    assert standing_out(map_GG) == [(0.8, 0.9, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("auroc", "interval", "found"),
+    [(0.98, (0.95, 0.99), 1), (0.98, (0.9, 0.99), 0), (0.85, (0.99, 0.99), 0), (0.98, None, 0)],
+)
+def test_a_corner_far_above_the_others_is_odd(
+    auroc: float, interval: tuple[float, float] | None, found: int
+) -> None:
+    others = [Probe(name, 0.91, (0.8, 0.95), 0.8) for name in ("top_left", "bottom_right", "bottom_left")]
+    odd = odd_corners([*others, Probe("top_right", auroc, interval, 0.9)])
+    assert odd == [(0.8, 0.0, 1.0, 0.2)][:found]
 
 
 # ---- words -----------------------------------------------------------------------------------------
