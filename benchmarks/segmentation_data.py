@@ -129,7 +129,7 @@ def _photos(
     names, nobody = [str(path) for path in paths], [None] * len(paths)
     labels = [int(path.stem[-1]) if path.stem.startswith("Im") else None for path in paths]
     groups = group_records(names, labels, nobody, hashes, SplitConfig())
-    others = second or [None] * len(paths)
+    others: Sequence[Mask | None] = second or [None] * len(paths)
     rows = zip(paths, groups, raw, masks, others, strict=True)
     return [Photo(p.stem, g, prepare(rgb, config), tuple(m), single, o) for p, g, rgb, m, o in rows]
 

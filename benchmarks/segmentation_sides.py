@@ -59,6 +59,7 @@ SIDES = (
     Side("UNet++, phantoms only", "unetpp", "phantoms"),
     Side("UNet, LeuSAM's CPU time", "unet", "real", "LeuSAM"),
     Side("UNet++, LeuSAM's CPU time", "unetpp", "real", "LeuSAM"),
+    Side("LeuSAM, UNet++'s CPU time", "leusam", "real", "UNet++"),
 )
 
 
