@@ -30,11 +30,13 @@ from cotray.imaging.masks import iou
 from cotray.imaging.roi import find_cells
 from cotray.predictor import build_segmenter
 from cotray.segmentation.learner import LeuSamLearner
-from cotray.segmentation.shipped import load_shipped, pack, shipped_path
+from cotray.segmentation.shipped import Shipped, load_shipped, pack, shipped_path
 from cotray.stages.segment_model import Ask, ImageSegmenter, Model
 
 BATCH = 8
 SETTINGS = SegmentConfig(jitter=0.05, train=TrainConfig(batch_size=BATCH, lr=1e-3, weight_decay=1e-2))
+AGAIN = TrainConfig(batch_size=BATCH, lr=4e-4, weight_decay=1e-2)
+"""Where training goes on from weights."""
 ENHANCE = EnhanceConfig(method="none")
 """What `cotray segment` does before LeuSAM looks: nothing. It has learned from enhanced drawings as well."""
 MEMORY = 0.99
@@ -46,14 +48,14 @@ TEST_SEED = 2
 # ---- training --------------------------------------------------------------------------------------
 
 
-def draw(count: int, seed: int, keep: Path | None) -> Windows:
+def draw(count: int, seed: int, small: float, keep: Path | None) -> Windows:
     """`count` windows, stacked; read from ``keep`` if that is there, else drawn and kept there."""
     if keep is not None and keep.exists():
         with np.load(keep) as kept:
             return dict(kept)
     items: list[Windows] = []
     for number in itertools.count():
-        items += draw_windows(seed, number, SETTINGS)
+        items += draw_windows(seed, number, SETTINGS, small)
         if len(items) >= count:
             break
     windows = {key: np.stack([item[key] for item in items[:count]]) for key in items[0]}
@@ -62,9 +64,12 @@ def draw(count: int, seed: int, keep: Path | None) -> Windows:
     return windows
 
 
-def train(windows: Windows, steps: int, seed: int) -> dict[str, Tensor]:
+def train(windows: Windows, steps: int, seed: int, start: dict[str, Tensor] | None) -> dict[str, Tensor]:
     """The average of the weights over the last steps; windows are turned and re-stained at each."""
-    learner = LeuSamLearner(SETTINGS, seed)
+    settings = SETTINGS if start is None else SETTINGS.model_copy(update={"train": AGAIN})
+    learner = LeuSamLearner(settings, seed)
+    if start is not None:
+        learner.load_weights({"leusam": start})
     learner.prepare(torch.device("cpu"), lambda net: net, steps)
     average = AveragedModel(learner.nets["leusam"], multi_avg_fn=get_ema_multi_avg_fn(MEMORY))
     learner.set_train(True)
@@ -130,6 +135,14 @@ def agreement(one: dict[str, Tensor], other: dict[str, Tensor], cells: int = 100
     return float(np.mean(values)), float(np.min(values))
 
 
+def command(given: argparse.Namespace, start: Shipped | None) -> str:
+    """What makes these weights again, from nothing."""
+    options = f"--windows {given.windows} --steps {given.steps} --seed {given.seed}"
+    options += f" --small-nuclei {given.small_nuclei}" if given.small_nuclei else ""
+    whole = f"python -m benchmarks.shipped_weights {options}"
+    return f"{start.made['command']} && {whole} --start FILE" if start else whole
+
+
 def main() -> None:
     """Train, write, measure, print."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -138,6 +151,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="npz file of the windows, to draw them only once")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--small-nuclei", type=float, default=0.0, help="share of drawings with small nuclei")
+    parser.add_argument("--start", type=Path, help="go on from these weights")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=shipped_path())
     parser.add_argument("--check", action="store_true", help="measure the file that is there")
@@ -145,13 +160,13 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     if not given.check:
         begun = time.process_time()
-        windows = draw(given.windows, given.seed, given.keep)
-        weights = train(windows, given.steps, given.seed)
-        options = f"--windows {given.windows} --steps {given.steps} --seed {given.seed}"
+        start = load_shipped(given.start) if given.start else None
+        windows = draw(given.windows, given.seed, given.small_nuclei, given.keep)
+        weights = train(windows, given.steps, given.seed, start.weights if start else None)
         made = {
-            "command": f"python -m benchmarks.shipped_weights {options}",
+            "command": command(given, start),
             "data": "phantoms drawn by cotray; no photograph",
-            "cpu_seconds": round(time.process_time() - begun),
+            "cpu_seconds": round(time.process_time() - begun) + (start.made["cpu_seconds"] if start else 0),
             "torch": torch.__version__,
         }
         given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -48,22 +48,27 @@ class Scene:
     nuclei: Mask
 
 
-def draw_windows(seed: int, number: int, cfg: SegmentConfig) -> list[Windows]:
-    """The windows of one drawing, a single cell's or a field's; equal arguments, equal windows."""
+def draw_windows(seed: int, number: int, cfg: SegmentConfig, small: float = 0.0) -> list[Windows]:
+    """The windows of one drawing, a single cell's or a field's; equal arguments, equal windows.
+
+    ``small`` is the share of drawings whose nuclei are made smaller.
+    """
     rng = np.random.default_rng([seed, number])
     layout = "all-idb2" if rng.random() < SINGLE else "fields"
     # Entropies of this form are kept for training; what measures draws from others.
     spec = phantom_index(layout, 2, 1, int(rng.integers(2**40)) * 8 + 1)[int(rng.integers(2))]
-    return list(windows_of(spec, cfg, rng))
+    return list(windows_of(spec, cfg, rng, small))
 
 
-def windows_of(spec: PhantomSpec, cfg: SegmentConfig, rng: Rng) -> Iterator[Windows]:
+def windows_of(spec: PhantomSpec, cfg: SegmentConfig, rng: Rng, small: float) -> Iterator[Windows]:
     """One training item (image, mask, box) for a drawing with one cell, up to three for a field."""
     drawn = draw_phantom(spec)
     scene = Scene(drawn.rgb, drawn.instances, drawn.nuclei)
     single = spec.layout != "fields"
     if single and rng.random() < 0.35:
         scene = push_neighbour(scene, rng)
+    if small and rng.random() < small:
+        scene = shrink_nuclei(scene, rng)
     scene = fade_cytoplasm(scene, rng)
     scene = bend(scene, rng)
     scene.rgb = photograph(restain(scene.rgb, rng), rng)
@@ -123,6 +128,27 @@ def push_neighbour(scene: Scene, rng: Rng) -> Scene:
     mixed = scene.rgb + alpha * (rgb.astype(np.float32) - scene.rgb)
     cells = np.where(where, 2, scene.cells).astype(np.uint16)
     return Scene(mixed.astype(np.uint8), cells, np.where(where, core, scene.nuclei))
+
+
+def shrink_nuclei(scene: Scene, rng: Rng) -> Scene:
+    """Nuclei reduced to one to four lobes, with cytoplasm where they were: as monocytes and granulocytes."""
+    cytoplasm = (scene.cells > 0) & ~scene.nuclei
+    if not cytoplasm.any():
+        return scene
+    kept = np.zeros_like(scene.nuclei)
+    for number in range(1, int(scene.cells.max()) + 1):
+        ys, xs = np.nonzero(scene.nuclei & (scene.cells == number))
+        for pick in rng.integers(0, len(ys), int(rng.integers(1, 5))) if len(ys) else ():
+            radius = np.sqrt(len(ys) / np.pi) * rng.uniform(0.35, 0.65)
+            lobe = np.zeros(kept.shape, np.uint8)
+            axes = (int(radius * rng.uniform(0.7, 1.3)) + 1, int(radius) + 1)
+            cv2.ellipse(lobe, (int(xs[pick]), int(ys[pick])), axes, rng.uniform(0, 180), 0, 360, 1, -1)
+            kept |= (lobe > 0) & scene.nuclei
+    gone = cv2.GaussianBlur((scene.nuclei & ~kept).astype(np.float32), (0, 0), 0.8)[..., None]
+    grain = waves(kept.shape, rng.uniform(2, 6), rng)[..., None] * np.float32(rng.uniform(2, 10))
+    paint = scene.rgb[cytoplasm].mean(axis=0).astype(np.float32) + grain
+    mixed = scene.rgb + gone * (paint - scene.rgb)
+    return Scene(mixed.clip(0, 255).astype(np.uint8), scene.cells, kept)
 
 
 def fade_cytoplasm(scene: Scene, rng: Rng) -> Scene:

@@ -26,6 +26,8 @@ Point = tuple[int, int]
 Masks = tuple[NDArray[np.bool_], NDArray[np.float32]]
 ON_THE_CELL = 1
 """SAM's label of a point that lies on what is wanted."""
+JOINED = 1.5
+"""A box longer than this many usual ones holds several cells that touch; a point is for one of them."""
 LONE_POINT = 0.25
 """Side of the box around a point in an image without any stain, as a share of its shorter side."""
 
@@ -162,11 +164,13 @@ class ImageSegmenter:
         if not (0 <= x < width and 0 <= y < height):
             raise _outside(f"The point {x},{y}", seen)
         boxes = [region.box for region in find_cells(seen, self.config.roi, single=False)]
-        at = [box for box in boxes if box[0] <= x < box[2] and box[1] <= y < box[3]]
-        if at:
-            return min(at, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+        boxes = sorted(boxes, key=lambda box: max(box[2] - box[0], box[3] - box[1]))
         sides = [max(box[2] - box[0], box[3] - box[1]) for box in boxes]
-        half = int(np.median(sides) if sides else LONE_POINT * min(height, width)) // 2
+        usual = sides[(len(sides) - 1) // 2] if sides else int(LONE_POINT * min(height, width))
+        for box, side in zip(boxes, sides, strict=True):
+            if side <= JOINED * usual and box[0] <= x < box[2] and box[1] <= y < box[3]:
+                return box
+        half = usual // 2
         return _inside((x - half, y - half, x + half + 1, y + half + 1), seen)
 
 
