@@ -250,6 +250,7 @@ def test_one_image_of_a_folder_can_be_corrected_by_hand(smears: Path, tmp_path: 
     assert ask(smears / "deep/two.bmp", out, ask=by_hand).skipped == 1
 
 
+@pytest.mark.slow
 def test_many_images_go_through_ray_and_come_out_alike(
     smears: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None
 ) -> None:
