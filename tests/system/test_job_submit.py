@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from quick import environment, quick_sets
@@ -94,3 +96,22 @@ def test_a_failed_job_keeps_its_exit_code_and_its_one_line(head: str, tmp_path: 
     assert (status, code) == ("FAILED", 2)
     assert "There is no run here" in logs
     assert "Traceback" not in logs
+
+
+@pytest.mark.slow
+def test_anyones_table_is_selected_from_and_tuned_for_by_jobs(head: str, tmp_path: Path) -> None:
+    patient = np.repeat(np.arange(24), 3)
+    feat = np.random.default_rng(0).normal(size=(72, 10)) + (patient % 2)[:, None] * (np.arange(10) < 2)
+    frame = pd.DataFrame(feat, columns=[f"f{i}" for i in range(10)])
+    frame.assign(ill=patient % 2, patient=patient).to_parquet(tmp_path / "t.parquet")
+    table = ("--features", str(tmp_path / "t.parquet"), "--target", "ill", "--groups", "patient")
+    small = ("--set", "sca.agents=4", "--set", "sca.iterations=3", "--set", "abhc.steps=2")
+    where = ("--set", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    status, code, logs = submit(head, "jobs.select", *table, *small, *where, "--out", str(tmp_path / "s"))
+    assert (status, code) == ("SUCCEEDED", 0), logs
+    assert set((tmp_path / "s" / "select" / "selected.txt").read_text().split()) & {"f0", "f1"}
+    tuned = ("--out", str(tmp_path / "tuned"), "--trials", "2", "--set", "tune.startup=1")
+    status, code, logs = submit(head, "jobs.tune", *table, *small, *where, *tuned)
+    assert (status, code) == ("SUCCEEDED", 0), logs
+    assert (tmp_path / "tuned" / "best.yaml").exists()
+    assert len(list((tmp_path / "tuned" / "trials").glob("*.json"))) == 2
