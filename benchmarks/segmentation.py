@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.real_sets import machine
-from benchmarks.segmentation_sides import SIDES, Budget, Side, human, play
+from benchmarks.segmentation_sides import SIDES, Budget, Side, human, play, race
 from benchmarks.segmentation_tables import tables
 from cotray.config import Config, load_config
 
@@ -48,7 +48,9 @@ def main() -> None:
             keep(given.out, known)
         if people is not None:
             known["human"] = people.result()
-            keep(given.out, known)
+        if "speed" not in known:
+            known["speed"] = pool.submit(race, given.data, config, budget).result()
+        keep(given.out, known)
     print(f"Machine: {known['machine']}; one thread for each side.\n")
     print(tables(known))
 

@@ -95,8 +95,7 @@ def play(side: Side, folder: Path, config: Config, budget: Budget, cpu_s: float 
         for photo in photos
         for row in measured(segmenter, photo, prompt, config)
     ]
-    times = [speed(segmenter, photos, config) | {"set": n} for n, photos in sets.tests.items()]
-    return {"side": dataclasses.asdict(side), "facts": trained.facts, "rows": rows, "speed": times}
+    return {"side": dataclasses.asdict(side), "facts": trained.facts, "rows": rows}
 
 
 @lru_cache(maxsize=1)
@@ -233,6 +232,19 @@ def human(folder: Path, config: Config, budget: Budget) -> list[dict[str, Any]]:
 
 
 # ---- speed -----------------------------------------------------------------------------------------
+
+
+def race(folder: Path, config: Config, budget: Budget) -> list[dict[str, Any]]:
+    """Every segmenter one after another, with fresh weights: those do not change its time."""
+    torch.set_num_threads(1)
+    sets, found = loaded(folder, config.model_dump_json(), budget.limit), []
+    for model, kind in SEGMENTERS.items():
+        own = config.model_copy(update={"segment": config.segment.model_copy(update={"model": model})})
+        learner = kind.build_learner(own.segment, 0) if kind.build_learner else None
+        segmenter = build_segmenter(own, learner.weights()[model] if learner else {})
+        for name, photos in sets.tests.items():
+            found.append({"title": kind.title, "set": name} | speed(segmenter, photos, own))
+    return found
 
 
 @torch.no_grad()

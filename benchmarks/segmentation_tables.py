@@ -27,9 +27,8 @@ def tables(known: Row) -> str:
     parts = [main_table(name, order, rows, known.get("human", [])) for name in sets]
     if "all-idb2" in sets:
         parts.append(annotators(order, rows, known.get("human", [])))
-    return "\n".join(
-        [*parts, prompts(order, rows, sets), training(known["sides"]), speeds(known["sides"], sets)]
-    )
+    parts += [prompts(order, rows, sets), training(known["sides"]), speeds(known["speed"])]
+    return "\n".join(parts)
 
 
 def main_table(name: str, order: Sequence[str], rows: Sequence[Row], people: Sequence[Row]) -> str:
@@ -116,19 +115,14 @@ def training(sides: Sequence[Row]) -> str:
     return "**Training**, one thread each.\n\n" + markdown(head, lines)
 
 
-def speeds(sides: Sequence[Row], sets: Sequence[str]) -> str:
+def speeds(rows: Sequence[Row]) -> str:
     """Milliseconds an image."""
     head = ["ms an image, one thread", "set", "boxes (ROI)", "`segment`", "bare forward", "ratio"]
     lines = []
-    for side in sides:
-        if side["side"]["learns_from"] == "phantoms" or side["side"]["seconds_of"]:
-            continue  # the same networks
-        for row in (row for row in side["speed"] if row["set"] in sets):
-            cost = [
-                f"{row[k]:.1f}" if k in row else NOTHING for k in ("boxes_ms", "segment_ms", "forward_ms")
-            ]
-            ratio = f"{row['over_forward']:.2f}" if "over_forward" in row else NOTHING
-            lines.append([side["side"]["title"], row["set"], *cost, ratio])
+    for row in rows:
+        cost = [f"{row[k]:.1f}" if k in row else NOTHING for k in ("boxes_ms", "segment_ms", "forward_ms")]
+        ratio = f"{row['over_forward']:.2f}" if "over_forward" in row else NOTHING
+        lines.append([row["title"], row["set"], *cost, ratio])
     return "**Speed.**\n\n" + markdown(head, lines)
 
 
