@@ -228,7 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.one:
         print(json.dumps(measure(args.one[0], Path(args.one[1]))))
     elif args.coreset:
-        print(markdown(coresets(10_000, (100, 500, 2_000))))
+        print(markdown(coresets(5_000, (100, 500))))
     else:
         print(table(all_sides(args)))
 
