@@ -100,13 +100,15 @@ def pixel_probes(rgb: Rgb, cell: NDArray[np.bool_]) -> dict[str, Floats]:
 
 
 def beside_the_rest(patch: Floats, grid_GGF: Floats) -> Floats:
-    """Numbers of patches (..., F) in standard deviations from the mean grid cell of their image.
+    """Numbers of patches (..., F) in robust deviations from the median grid cell of their image.
 
-    A patch that is the median colour throughout was blanked: it stays zero.
+    Medians, because a mark in one cell would move a mean and a standard deviation, and by them tell the class
+    in every other cell. A patch that is the median colour throughout was blanked: it stays zero.
     """
-    mean, spread = grid_GGF.mean(axis=(0, 1)), grid_GGF.std(axis=(0, 1))
+    middle = np.median(grid_GGF, axis=(0, 1))
+    spread = 1.4826 * np.median(np.abs(grid_GGF - middle), axis=(0, 1))
     blank = ~patch.any(axis=-1, keepdims=True)
-    return _floats(np.where(blank, 0, (patch - mean) / (spread + LEVEL)))
+    return _floats(np.where(blank, 0, (patch - middle) / (spread + LEVEL)))
 
 
 def grid_stats(rgb: Rgb) -> Floats:

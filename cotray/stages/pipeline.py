@@ -82,7 +82,7 @@ def run_pipeline(request: Request) -> dict[str, StageRecord]:
 
 def run_stage(stage: Stage, request: Request, run: Run, print_: str, tracker: Tracker) -> StageRecord:
     """One stage, tracked and recorded; before it, the split it will read is verified. SplitChangedError."""
-    if stage.needs:
+    if stage.needs and run.record("ingest"):  # a run on a table has no images to split
         beside = stage.name not in STAGES  # as the audit, which reads ingest alone
         verify_split(run, () if beside else list(takewhile(lambda name: name != stage.name, STAGES)))
     begun = run.start(stage.name, print_)

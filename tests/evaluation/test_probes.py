@@ -90,15 +90,25 @@ def test_local_probes_do_not_see_a_shift_of_all_colours() -> None:
 
 
 def test_a_part_is_described_by_what_sets_it_apart_from_the_image() -> None:
-    """In standard deviations of the image's own cells, as written."""
+    """In robust deviations from the image's own cells, as written."""
     rgb = noise(120, 120)
     rgb[90:, 90:] //= 3
     stats = grid_stats(rgb)
-    wanted = (stats[9, 8] - stats.mean((0, 1))) / (stats.std((0, 1)) + 1)
+    middle = np.median(stats, (0, 1))
+    wanted = (stats[9, 8] - middle) / (1.4826 * np.median(np.abs(stats - middle), (0, 1)) + 1)
     found = pixel_probes(rgb, no_cell(rgb))
     assert np.allclose(found["grid"].reshape(GRID, GRID, -1)[9, 8], wanted, atol=1e-5)
     assert np.allclose(found["bottom_right"].reshape(2, 2, -1)[1, 0], wanted, atol=1e-5)
     assert np.abs(found["bottom_right"]).mean() > 2 * np.abs(found["top_left"]).mean()
+
+
+def test_a_mark_in_one_corner_hardly_changes_what_is_said_of_the_others() -> None:
+    rgb = noise(200, 200)
+    marked = rgb.copy()
+    marked[184:196, 170:190] = (255, 0, 0)
+    plain, told = pixel_probes(rgb, no_cell(rgb)), pixel_probes(marked, no_cell(rgb))
+    moved = {name: np.abs(told[name] - plain[name]).max() for name in ("top_left", "bottom_right")}
+    assert moved["top_left"] < 0.05 * moved["bottom_right"]
 
 
 def test_the_background_is_what_is_no_cell() -> None:

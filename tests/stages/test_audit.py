@@ -20,7 +20,7 @@ from cotray.stages.base import Voice
 from cotray.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-PER_CLASS = 40
+PER_CLASS = 120
 
 
 class Heard(Voice):
