@@ -44,6 +44,7 @@ def test_both_sides_write_the_same_images(tmp_path: Path) -> None:
         assert (tmp_path / "plain" / f"{number}.png").read_bytes() == ours
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_ratio_is_that_of_the_rates() -> None:
     row = line(run("ingest", "speed", "--phantoms", "80", "--repeats", "1"))
@@ -54,6 +55,7 @@ def test_the_ratio_is_that_of_the_rates() -> None:
     assert parts == pytest.approx(80 / ours, rel=0.1, abs=0.2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_memory_is_that_of_driver_and_workers() -> None:
     row = line(run("ingest", "memory", "--counts", "60"))

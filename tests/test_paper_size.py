@@ -161,6 +161,7 @@ def images(count: int) -> torch.Tensor:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), ("backbone.name=smod", "backbone.smod.order=alg1")])
 def test_backbone_learns_at_full_size(settings: tuple[str, ...]) -> None:
@@ -170,6 +171,7 @@ def test_backbone_learns_at_full_size(settings: tuple[str, ...]) -> None:
     assert 0 < figures["loss"] < 20
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_leugan_learns_at_full_size() -> None:
     figures = trained(LeuGanLearner(PAPER.gan, 0), {"image": images(2)})

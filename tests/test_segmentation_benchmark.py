@@ -124,6 +124,7 @@ def test_the_human_ceiling_is_that_of_the_files(done: tuple[str, dict[str, Any]]
     assert checked > 5
 
 
+@pytest.mark.long
 @pytest.mark.data
 @pytest.mark.slow
 def test_tables_show_the_means_of_the_rows(done: tuple[str, dict[str, Any]]) -> None:

@@ -60,6 +60,7 @@ def test_the_forty_groups_of_exact_copies_are_found(seen: Seen) -> None:
     assert (found.images, found.exact_groups, found.exact_images) == (3256, 40, 80)
 
 
+@pytest.mark.long
 def test_near_pairs_are_found_and_hardly_grow_with_the_bits(seen: Seen) -> None:
     """Copies included there are 86 pairs and more from 2 bits on, and few more at three times as many."""
     pairs = {bits: find_near(seen.hash_N, bits).count for bits in (2, 6)}

@@ -238,6 +238,7 @@ def test_a_digest_is_of_the_content_alone(tmp_path: Path) -> None:
     assert checkpoint_digest(io.BytesIO(b"text")) == ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_true_vit_b_is_read_fitted_and_refused_as_vit_l(tmp_path: Path) -> None:
     ensure_torchvision()

@@ -104,6 +104,7 @@ def _config() -> Config:
     return Config(segment=FROZEN, compute=COMPUTE)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("cfg", [TINY, FROZEN], ids=["tiny", "frozen"])
 def test_a_killed_worker_changes_nothing(cfg: SegmentConfig, tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def test_a_killed_worker_changes_nothing(cfg: SegmentConfig, tmp_path: Path) -> 
     assert losses[0] == losses[1] and len(losses[0]) == cfg.train.epochs
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_workers_train_leusam_with_points_and_three_masks(tmp_path: Path) -> None:
     cfg = TINY.model_copy(update={"points": 0.5, "masks": "best_of_three"})
@@ -133,6 +135,7 @@ def test_two_workers_train_leusam_with_points_and_three_masks(tmp_path: Path) ->
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_true_vit_b_is_fine_tuned_from_its_file(tmp_path: Path) -> None:
     ensure_torchvision()

@@ -20,6 +20,7 @@ def runs(finished: Finished, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_unet_is_trained_by_the_same_harness_and_cuts_the_cells(runs: Path) -> None:
     sets = quick_sets("segment.model=unet", "segment.unet_width=4", "tracking.enabled=false")
     done = cotray("run", "--run", "runs/quick", "--until", "segment", *sets, cwd=runs)

@@ -312,6 +312,7 @@ def test_a_run_is_tuned_on_its_training_cells_and_judged_on_validation_cells(
     assert "made with other settings: backbone" in changed.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_earlier_stages_are_run_for_each_trial_that_varies_them(finished: Finished, tmp_path: Path) -> None:
     args = ("--run", str(finished.run), "--out", "out", "--trials", "1", *sets("tracking.enabled=false"))
