@@ -36,6 +36,7 @@ def test_a_unet_is_trained_by_the_same_harness_and_cuts_the_cells(runs: Path) ->
     assert any((runs / "seen").rglob("*.png"))
 
 
+@pytest.mark.long
 def test_a_run_with_nothing_to_learn_has_a_bundle_that_answers(runs: Path) -> None:
     sets = quick_sets("segment.model=otsu", "tracking.enabled=false")
     cotray("run", "--run", "runs/quick", *sets, cwd=runs)
