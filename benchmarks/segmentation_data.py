@@ -29,7 +29,7 @@ from cotray.data.splits import group_records, make_split
 from cotray.imaging.masks import Mask, mask_box
 from cotray.imaging.roi import find_cells
 from cotray.predictor import decode, prepare
-from cotray.segmentation.windows import training_windows
+from cotray.segmentation.windows import prompt_box, training_windows
 
 SEED = 20
 """Of the halves, the validation part, the phantoms and the networks."""
@@ -196,18 +196,8 @@ def windows(photos: Sequence[Photo], config: Config) -> dict[str, NDArray[Any]]:
     for photo in photos:
         found = automatic_boxes(photo, config)
         for cell, true in zip(photo.cells, true_boxes(photo, config), strict=True):
-            box = max(found, key=lambda one, true=true: box_iou(one, true), default=true)  # type: ignore[misc]
-            box = box if box_iou(box, true) >= 0.3 else true
-            items.append(training_windows(photo.rgb, cell, box, config.segment))
+            items.append(training_windows(photo.rgb, cell, prompt_box(found, true), config.segment))
     return {key: np.stack([item[key] for item in items]) for key in items[0]}
-
-
-def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(0, width) * max(0, height)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return both / max(1, areas - both)
 
 
 def phantoms(count: int, config: Config) -> list[Photo]:

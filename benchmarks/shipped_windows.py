@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cotray.config import EnhanceConfig, RoiConfig, SegmentConfig
 from cotray.data.phantom import PhantomSpec, draw_phantom, phantom_index
 from cotray.imaging.enhance import enhance
-from cotray.imaging.masks import clean_mask, mask_box
+from cotray.imaging.masks import box_iou, clean_mask, mask_box
 from cotray.imaging.roi import find_cells
 from cotray.segmentation.windows import training_windows
 
@@ -89,20 +89,13 @@ def windows_of(spec: PhantomSpec, cfg: SegmentConfig, rng: Rng, small: float) ->
 
 def prompt(true: Box, found: list[Box], rng: Rng) -> Box:
     """Half of the prompts are boxes that were found, the others true ones drawn by an unsteady hand."""
-    best = max(found, key=lambda box: overlap(box, true), default=true)
-    if rng.random() < 0.5 and overlap(best, true) >= 0.3:
+    best = max(found, key=lambda box: box_iou(box, true), default=true)
+    if rng.random() < 0.5 and box_iou(best, true) >= 0.3:
         return best
     wide, high = true[2] - true[0], true[3] - true[1]
     x0, y0, x1, y1 = true + rng.uniform(-0.12, 0.12, 4) * (wide, high, wide, high)
     more = rng.uniform(-0.02, 0.1) * max(wide, high)
     return round(x0 - more), round(y0 - more), round(x1 + more), round(y1 + more)
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    both = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return both / max(1, areas - both)
 
 
 # ---- cells -----------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def _read_part(folder: Folder, name: str, hashes: Mapping[str, str]) -> dict[str
         raise BundleError(f"{name} is missing.", where=folder.uri, cure=_RECOPY)
     _require_hash(folder, name, _file_hash(path), hashes)
     with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+        return {key: file.get_tensor(key) for key in sorted(file.keys())}
 
 
 def _read_file(folder: Folder, name: str, hashes: Mapping[str, str]) -> bytes:

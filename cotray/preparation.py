@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,7 +101,7 @@ def _load_tools(cfg: EnhanceConfig, marks: tuple[tuple[int, int] | None, ...]) -
 def _mark(uri: str) -> tuple[int, int] | None:
     """When a local file was changed, and its size; None elsewhere, where asking costs a round trip."""
     try:
-        found = os.stat(uri)  # noqa: PTH116 - a URI is no path
+        found = Path(uri).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size

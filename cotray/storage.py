@@ -148,7 +148,7 @@ class Folder:
 
     def read_text(self, name: str) -> str:
         """A text file below, or at a URI or absolute path of its own. OSError, UnicodeDecodeError."""
-        if "://" in name or os.path.isabs(name):  # noqa: PTH117 - a name, not a path of this machine
+        if "://" in name or name.startswith("/"):
             place, _, name = name.rpartition("/")
             return Folder(place).read_text(name)
         return self.read_bytes(name).decode("utf-8-sig")

@@ -52,3 +52,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def plain_and_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide, uncoloured output, and a working folder that may be written to."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "160"}.items():
+        monkeypatch.setenv(name, value)

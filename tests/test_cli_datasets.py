@@ -16,14 +16,7 @@ from cotray.cli import main
 from cotray.data.catalog import DATASETS
 
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def plain_and_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide, uncoloured output, and a working folder that may be written to."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "160"}.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("plain_and_elsewhere")
 
 
 def call(capsys: Captured, *args: str, code: int = 0) -> tuple[str, str]:

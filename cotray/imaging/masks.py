@@ -101,6 +101,15 @@ def iou(a: Mask, b: Mask) -> float:
     return int(np.count_nonzero(a & b)) / union if union else 1.0
 
 
+def box_iou(a: Sequence[int], b: Sequence[int]) -> float:
+    """Intersection over union of two boxes; 0.0 where neither has an area."""
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    both = width * height
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return both / max(1, areas - both)
+
+
 def dice(a: Mask, b: Mask) -> float:
     """Twice the intersection over the summed areas; two empty masks agree wholly (1.0)."""
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))

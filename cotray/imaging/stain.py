@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torchstain.base import normalizers  # type: ignore[import-untyped]
+from torchstain.base import normalizers
 
 from cotray.config import EnhanceConfig
 from cotray.data.phantom import draw_phantom, phantom_index

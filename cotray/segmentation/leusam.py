@@ -63,8 +63,8 @@ class Detail(nn.Module):
             nn.GELU(),
         )
         last = nn.Conv2d(channels, mask_channels, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # a convolution without a bias has None
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.fuse = nn.Sequential(
             nn.Conv2d(mask_channels + channels, channels, 3, padding=1), nn.GELU(), last
         )

@@ -60,7 +60,7 @@ def load_shipped(path: Path | None = None) -> Shipped:
     try:
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            stored = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except Exception as error:  # safetensors raises its own, untyped here
         raise WeightsError(f"Cannot read these weights: {error}", where=path, cure=_REINSTALL) from error
     if facts.get("format") != FORMAT or facts.get("sha256") != digest(stored):

@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cotray.config import SegmentConfig
+from cotray.imaging.masks import Box, box_iou
 
 Pixels = NDArray[np.uint8]
+FITS = 0.3
+"""A box found that overlaps a cell's own by less is another cell's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ def to_window(box: Sequence[int], window: Window, size: int) -> NDArray[np.float
     """A box of the image in pixels of the window as LeuSAM sees it: (4,) float32."""
     origin = np.array([window.x0, window.y0, window.x0, window.y0])
     return np.asarray((np.asarray(box) - origin) * (size / window.side), np.float32)
+
+
+def prompt_box(found: Sequence[Box], true: Box) -> Box:
+    """The box that prompts for a cell in training: the found one that fits best, or its own if none does."""
+    best = max(found, key=lambda box: box_iou(box, true), default=true)
+    return best if box_iou(best, true) >= FITS else true
 
 
 def training_windows(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from cotray.imaging.masks import mask_box
 from cotray.imaging.roi import find_cells
 from cotray.learning import Learner, derive_seed
 from cotray.predictor import prepare
-from cotray.segmentation.learner import LeuSamLearner, training_windows, turned_copies
+from cotray.segmentation.learner import LeuSamLearner, turned_copies
 from cotray.segmentation.registry import SEGMENTERS
+from cotray.segmentation.windows import prompt_box, training_windows
 from cotray.stages.base import StageRun
 from cotray.stages.embeddings import embed_windows
 from cotray.stages.images import Images
@@ -119,8 +119,7 @@ def _windows(
     if true is None:
         return []
     boxes = [region.box for region in find_cells(rgb, config.roi, single=single)]
-    best = max(boxes, key=lambda box: box_iou(box, true), default=true)
-    box = best if box_iou(best, true) >= 0.3 else true
+    box = prompt_box(boxes, true)
     return [training_windows(rgb, mask, box, config.segment)]
 
 
@@ -139,15 +138,6 @@ def _phantom_windows(config: Config) -> list[dict[str, NDArray[Any]]]:
         if len(items) >= wanted:
             break
     return items[:wanted]
-
-
-def box_iou(a: Sequence[int], b: Sequence[int]) -> float:
-    """Intersection over union of two boxes."""
-    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = width * height
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return both / max(1, areas - both)
 
 
 def _stack(items: list[dict[str, NDArray[Any]]]) -> Arrays:

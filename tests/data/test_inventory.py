@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -261,7 +261,7 @@ def test_files_that_are_no_images_are_named() -> None:
 
 
 @pytest.mark.data
-def test_sizes_of_real_cells(shared_data: object) -> None:
-    root: Path = shared_data("all-idb2")  # type: ignore[operator]
+def test_sizes_of_real_cells(shared_data: Callable[[str], Path]) -> None:
+    root = shared_data("all-idb2")
     found = sizes_of({path.name: path.read_bytes() for path in sorted((root / "img").glob("*.tif"))})
     assert found.counts[0] == (257, 257, 250) and sum(number for *_, number in found.counts) == 260

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +13,9 @@ from cotray.evaluation.leaks import AuditImage, audit_leaks
 FAR = np.random.default_rng(0).integers(0, 2**64, 40, dtype=np.uint64).tolist()
 
 
-def image(name: str, phash: int, **facts: object) -> AuditImage:
-    given = {"digest": name, "class_name": "sick", "label": 1, "side": "train"} | facts
-    return AuditImage(id=name, phash=phash, **given)  # type: ignore[arg-type]
+def image(name: str, phash: int, **facts: Any) -> AuditImage:
+    given: dict[str, Any] = {"digest": name, "class_name": "sick", "label": 1, "side": "train"} | facts
+    return AuditImage(id=name, phash=phash, **given)
 
 
 def test_without_copies_there_is_no_cluster() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from discs import discs, ready, tensors, train
 from torch import Tensor
 
 from cotray.config import SegmentConfig, TrainConfig
@@ -17,7 +18,6 @@ from cotray.segmentation.learner import (
     jitter,
     mask_losses,
     restain,
-    training_windows,
     turn,
     turned_copies,
 )
@@ -30,35 +30,12 @@ TINY = SegmentConfig(
 )
 
 
-def discs(n: int, seed: int) -> dict[str, Tensor]:
-    """Windows with a violet disc on pink, its mask and its box."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:110, :110]
-    items = []
-    for _ in range(n):
-        (cx, cy), r = rng.integers(40, 70, 2), rng.integers(12, 30)
-        mask = (x - cx) ** 2 + (y - cy) ** 2 < r * r
-        rgb = np.where(mask[..., None], [110, 60, 150], [230, 190, 200]) + rng.normal(0, 12, (110, 110, 3))
-        box = mask_box(mask)
-        assert box is not None
-        items.append(training_windows(rgb.clip(0, 255).astype(np.uint8), mask, box, TINY))
-    return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
+def windows(n: int, seed: int) -> dict[str, Tensor]:
+    return tensors(discs(n, seed, TINY))
 
 
 def prepared(seed: int = 0, steps: int = 30, cfg: SegmentConfig = TINY) -> LeuSamLearner:
-    learner = LeuSamLearner(cfg, seed)
-    learner.prepare(torch.device("cpu"), lambda net: net, steps)
-    learner.set_train(True)
-    return learner
-
-
-def train(learner: LeuSamLearner, batch: dict[str, Tensor], steps: int) -> list[dict[str, float]]:
-    rows = []
-    for step in range(steps):
-        torch.manual_seed(step)
-        learner.schedule()
-        rows.append(learner.train_step(batch))
-    return rows
+    return ready(LeuSamLearner(cfg, seed), steps)
 
 
 # ---- augmentation --------------------------------------------------------------------------------------
@@ -237,8 +214,8 @@ def test_only_the_best_candidates_loss_is_followed_and_all_predictions_are_corre
 
 
 def test_best_of_three_learns_discs_and_knows_its_best() -> None:
-    learner, held = prepared(steps=60, cfg=TINY.model_copy(update={"masks": "best_of_three"})), discs(8, 1)
-    train(learner, discs(8, seed=0), 60)
+    learner, held = prepared(steps=60, cfg=TINY.model_copy(update={"masks": "best_of_three"})), windows(8, 1)
+    train(learner, windows(8, seed=0), 60)
     learner.set_train(False)
     assert learner.score(learner.predict_step(held))["val_iou"] > 0.7
 
@@ -252,7 +229,7 @@ def test_a_frozen_encoder_is_not_asked_where_embeddings_are_given() -> None:
     learner = LeuSamLearner(cfg, 0, None, lambda cfg: build_sam(cfg, size, width=32, mlp=32))
     learner.prepare(torch.device("cpu"), lambda net: net, 10)
     net: Any = learner.nets["leusam"]
-    batch = discs(4, 0)
+    batch = windows(4, 0)
     embedding = net.embed(batch["image"]).embedding_BCTT
     cached = {"mask": batch["mask"], "box": batch["box"], "embedding": embedding.half()}
     asked: list[int] = []
@@ -271,7 +248,7 @@ def test_a_frozen_encoder_is_not_asked_where_embeddings_are_given() -> None:
 @pytest.mark.parametrize("masks", ["single", "best_of_three"])
 def test_mixed_precision_trains_as_well_and_leaves_places_exact(masks: str) -> None:
     cfg = TINY.model_copy(update={"masks": masks, "points": 1.0})
-    learner, batch = prepared(steps=30, cfg=cfg), discs(8, 0)
+    learner, batch = prepared(steps=30, cfg=cfg), windows(8, 0)
     net: Any = learner.nets["leusam"]
     types: list[torch.dtype] = []
     net.image_encoder.blocks[0].attn.qkv.register_forward_hook(lambda _, __, out: types.append(out.dtype))
@@ -287,11 +264,11 @@ def test_mixed_precision_trains_as_well_and_leaves_places_exact(masks: str) -> N
 
 
 def test_a_few_steps_on_discs_raise_the_agreement() -> None:
-    learner, held = prepared(steps=60), discs(8, seed=1)
+    learner, held = prepared(steps=60), windows(8, seed=1)
     learner.set_train(False)
     before = learner.score(learner.predict_step(held))
     learner.set_train(True)
-    rows = train(learner, discs(8, seed=0), 60)
+    rows = train(learner, windows(8, seed=0), 60)
     learner.set_train(False)
     after = learner.score(learner.predict_step(held))
     assert all(np.isfinite(list(row.values())).all() for row in rows)
@@ -301,14 +278,14 @@ def test_a_few_steps_on_discs_raise_the_agreement() -> None:
 
 def test_predictions_are_per_window_and_leave_no_gradient() -> None:
     learner = prepared()
-    outputs = learner.predict_step(discs(3, seed=0))
+    outputs = learner.predict_step(windows(3, seed=0))
     assert {key: tuple(value.shape) for key, value in outputs.items()} == {"iou": (3,), "loss": (3,)}
     assert not any(value.requires_grad for value in outputs.values())
     assert learner.score(outputs)["val_iou"] == pytest.approx(float(outputs["iou"].mean()))
 
 
 def test_the_same_seed_trains_the_same_weights() -> None:
-    batch, nets = discs(4, seed=0), []
+    batch, nets = windows(4, seed=0), []
     for seed in (5, 5, 6):
         learner = prepared(seed)
         train(learner, batch, 2)
@@ -326,7 +303,7 @@ def test_building_does_not_touch_the_global_generator() -> None:
 
 
 def test_a_continued_training_is_the_unbroken_one() -> None:
-    batch, whole, first = discs(4, seed=0), prepared(), prepared()
+    batch, whole, first = windows(4, seed=0), prepared(), prepared()
     train(whole, batch, 4)
     train(first, batch, 2)
     second = prepared(seed=9)

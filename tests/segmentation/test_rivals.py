@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from discs import ready, train
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +24,7 @@ from cotray.segmentation.rivals import (
 )
 from cotray.segmentation.windows import training_windows
 
+Build = Callable[[SegmentConfig], BoxUNet]
 SIDE = 64
 TINY = SegmentConfig(
     model="unet",
@@ -62,19 +66,7 @@ def discs(n: int, seed: int) -> dict[str, Tensor]:
 
 
 def prepared(cfg: SegmentConfig, seed: int = 0, steps: int = 40) -> RivalLearner:
-    learner = RivalLearner(cfg, seed)
-    learner.prepare(torch.device("cpu"), lambda net: net, steps)
-    learner.set_train(True)
-    return learner
-
-
-def train(learner: RivalLearner, batch: dict[str, Tensor], steps: int) -> list[dict[str, float]]:
-    rows = []
-    for step in range(steps):
-        torch.manual_seed(step)
-        learner.schedule()
-        rows.append(learner.train_step(batch))
-    return rows
+    return ready(RivalLearner(cfg, seed), steps)
 
 
 @pytest.fixture(scope="module", params=[TINY, PLUS], ids=["unet", "unetpp"])
@@ -99,8 +91,10 @@ def test_the_box_is_a_plane_of_one_inside_and_minus_one_outside() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("build", [build_unet, build_unetpp])
-def test_masks_have_the_windows_side_over_the_stride(build: object, stride: int) -> None:
-    net = build(TINY.model_copy(update={"unet_stride": stride}))  # type: ignore[operator]
+def test_masks_have_the_windows_side_over_the_stride(
+    build: Callable[[SegmentConfig], BoxUNet], stride: int
+) -> None:
+    net = build(TINY.model_copy(update={"unet_stride": stride}))
     image = torch.randint(256, (2, SIDE, SIDE, 3), dtype=torch.uint8)
     assert net(image, torch.tensor([[4.0, 4, 40, 40]] * 2)).shape == (2, SIDE // stride, SIDE // stride)
 

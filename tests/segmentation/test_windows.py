@@ -12,6 +12,7 @@ from cotray.segmentation.windows import (
     Window,
     cut_window,
     paste_mask,
+    prompt_box,
     to_window,
     training_windows,
     window_of,
@@ -106,3 +107,10 @@ def test_a_window_partly_outside_is_black_there_only() -> None:
     seen = cut_window(rgb, Window(-10, -20, 40), 40)
     assert (seen[20:, 10:] == 200).all()
     assert not seen[:20].any() and not seen[:, :10].any()
+
+
+def test_the_box_found_prompts_if_it_fits_the_cell() -> None:
+    true = (10, 10, 30, 30)
+    assert prompt_box([(40, 40, 60, 60), (12, 10, 32, 30), (10, 10, 50, 50)], true) == (12, 10, 32, 30)
+    assert prompt_box([(10, 10, 50, 50)], true) == true, "a quarter is another cell's"
+    assert prompt_box([], true) == true

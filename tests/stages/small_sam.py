@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from discs import discs
 from numpy.typing import NDArray
 
 from cotray.config import SegmentConfig, TrainConfig
-from cotray.imaging.masks import mask_box
 from cotray.learning import Batch
 from cotray.segmentation.learner import LeuSamLearner
 from cotray.segmentation.leusam import LeuSam, build_leusam, build_sam
-from cotray.segmentation.windows import training_windows
 
 SIDE = 64
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "global_attn_indexes": (1,), "window_size": 14}
@@ -53,16 +52,6 @@ class MortalLearner(LeuSamLearner):
         return super().train_step(batch)
 
 
-def discs(n: int, seed: int) -> dict[str, NDArray[np.generic]]:
-    """Windows with a violet disc on pink, its mask and its box."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:110, :110]
-    items = []
-    for _ in range(n):
-        (cx, cy), r = rng.integers(40, 70, 2), rng.integers(12, 30)
-        mask = (x - cx) ** 2 + (y - cy) ** 2 < r * r
-        rgb = np.where(mask[..., None], [110, 60, 150], [230, 190, 200]) + rng.normal(0, 12, (110, 110, 3))
-        box = mask_box(mask)
-        assert box is not None
-        items.append(training_windows(rgb.clip(0, 255).astype(np.uint8), mask, box, TINY))
-    return {key: np.stack([item[key] for item in items]) for key in items[0]}
+def windows(n: int, seed: int) -> dict[str, NDArray[np.generic]]:
+    """Windows with a disc, its mask and its box."""
+    return discs(n, seed, TINY)
