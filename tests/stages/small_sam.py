@@ -6,10 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
 import torch
-from discs import discs
-from numpy.typing import NDArray
 
 from cotray.config import SegmentConfig, TrainConfig
 from cotray.learning import Batch
@@ -50,8 +47,3 @@ class MortalLearner(LeuSamLearner):
             Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().train_step(batch)
-
-
-def windows(n: int, seed: int) -> dict[str, NDArray[np.generic]]:
-    """Windows with a disc, its mask and its box."""
-    return discs(n, seed, TINY)

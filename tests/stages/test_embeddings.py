@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_sam import FROZEN, SIDE, TINY, MortalLearner, frozen_learner, windows
+from discs import discs
+from numpy.typing import NDArray
+from small_sam import FROZEN, SIDE, TINY, MortalLearner, frozen_learner
 
 from cotray.config import ComputeConfig, Config, SegmentConfig, TrainConfig
 from cotray.predictor import build_segmenter
@@ -25,6 +27,11 @@ from cotray.stages.training import Job, fit
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 COMPUTE = ComputeConfig(cpus_per_worker=1)
+
+
+def windows(n: int, seed: int) -> dict[str, NDArray[np.generic]]:
+    """Windows with a disc, its mask and its box."""
+    return discs(n, seed, TINY)
 
 
 class Recorder(Voice):
@@ -89,7 +96,7 @@ def leusam_job(cfg: SegmentConfig, train: Any, valid: Any, marker: str = "") -> 
 @pytest.mark.slow
 def test_training_from_embeddings_moves_the_decoder_alone_and_keeps_all(tmp_path: Path) -> None:
     at, train, valid = stage(tmp_path), windows(24, 0), windows(8, 1)
-    kept = [embedded(frozen_learner, windows, _config(), at) for windows in (train, valid)]
+    kept = [embedded(frozen_learner, _config(), at) for windows in (train, valid)]
     assert "image" not in kept[0]
     fitted = fit(leusam_job(FROZEN, *kept), COMPUTE, at)
     before = frozen_learner().nets["leusam"].state_dict()
@@ -114,7 +121,7 @@ def test_a_killed_worker_changes_nothing(cfg: SegmentConfig, tmp_path: Path) -> 
         at = stage(tmp_path / name)
         arrays = [train, valid]
         if cfg.variant != "tiny":
-            arrays = [embedded(frozen_learner, windows, _config(), at) for windows in arrays]
+            arrays = [embedded(frozen_learner, _config(), at) for windows in arrays]
         ends.append(fit(leusam_job(cfg, *arrays, marker), COMPUTE, at))
     assert (tmp_path / "died").exists(), "the worker was meant to be killed"
     whole, killed = ends
