@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from discs import discs
+from discs import discs as draw_discs
 from numpy.typing import NDArray
 from small_sam import FROZEN, SIDE, TINY, MortalLearner, frozen_learner
 
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 COMPUTE = ComputeConfig(cpus_per_worker=1)
 
 
-def windows(n: int, seed: int) -> dict[str, NDArray[np.generic]]:
+def discs(n: int, seed: int) -> dict[str, NDArray[np.generic]]:
     """Windows with a disc, its mask and its box."""
-    return discs(n, seed, TINY)
+    return draw_discs(n, seed, TINY)
 
 
 class Recorder(Voice):
@@ -53,7 +53,7 @@ def parts_made(at: StageRun) -> int:
 
 
 def test_embeddings_are_the_encoders_made_once_and_read_by_row(tmp_path: Path) -> None:
-    image = windows(40, 0)["image"]
+    image = discs(40, 0)["image"]
     image[7] = image[3]  # equal windows share an embedding
     at = stage(tmp_path)
     stored = embed_windows(frozen_learner, image, COMPUTE, at)
@@ -95,8 +95,8 @@ def leusam_job(cfg: SegmentConfig, train: Any, valid: Any, marker: str = "") -> 
 
 @pytest.mark.slow
 def test_training_from_embeddings_moves_the_decoder_alone_and_keeps_all(tmp_path: Path) -> None:
-    at, train, valid = stage(tmp_path), windows(24, 0), windows(8, 1)
-    kept = [embedded(frozen_learner, _config(), at) for windows in (train, valid)]
+    at, train, valid = stage(tmp_path), discs(24, 0), discs(8, 1)
+    kept = [embedded(frozen_learner, windows, _config(), at) for windows in (train, valid)]
     assert "image" not in kept[0]
     fitted = fit(leusam_job(FROZEN, *kept), COMPUTE, at)
     before = frozen_learner().nets["leusam"].state_dict()
@@ -115,13 +115,13 @@ def _config() -> Config:
 @pytest.mark.slow
 @pytest.mark.parametrize("cfg", [TINY, FROZEN], ids=["tiny", "frozen"])
 def test_a_killed_worker_changes_nothing(cfg: SegmentConfig, tmp_path: Path) -> None:
-    train, valid = windows(24, 0), windows(8, 1)
+    train, valid = discs(24, 0), discs(8, 1)
     ends = []
     for name, marker in (("whole", ""), ("killed", str(tmp_path / "died"))):
         at = stage(tmp_path / name)
         arrays = [train, valid]
         if cfg.variant != "tiny":
-            arrays = [embedded(frozen_learner, _config(), at) for windows in arrays]
+            arrays = [embedded(frozen_learner, windows, _config(), at) for windows in arrays]
         ends.append(fit(leusam_job(cfg, *arrays, marker), COMPUTE, at))
     assert (tmp_path / "died").exists(), "the worker was meant to be killed"
     whole, killed = ends
@@ -137,7 +137,7 @@ def test_a_killed_worker_changes_nothing(cfg: SegmentConfig, tmp_path: Path) -> 
 def test_two_workers_train_leusam_with_points_and_three_masks(tmp_path: Path) -> None:
     cfg = TINY.model_copy(update={"points": 0.5, "masks": "best_of_three"})
     compute = ComputeConfig(train_workers=2, cpus_per_worker=1)
-    fitted = fit(leusam_job(cfg, windows(24, 0), windows(8, 1)), compute, stage(tmp_path))
+    fitted = fit(leusam_job(cfg, discs(24, 0), discs(8, 1)), compute, stage(tmp_path))
     assert len(fitted.history) == cfg.train.epochs, "a parameter out of the graph stops a worker for ever"
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
 
@@ -155,7 +155,7 @@ def test_the_true_vit_b_is_fine_tuned_from_its_file(tmp_path: Path) -> None:
     config = Config(segment=cfg.model_copy(update={"train": TrainConfig(epochs=1, batch_size=4)}))
     config = config.model_copy(update={"compute": COMPUTE})
     require_checkpoint(config)
-    job = segmenter_job(config, windows(4, 0), windows(2, 1), stage(tmp_path))
+    job = segmenter_job(config, discs(4, 0), discs(2, 1), stage(tmp_path))
     assert "image" not in job.train and len(job.train["embedding"]) == 8
     weights = fit(job, COMPUTE, stage(tmp_path)).weights["leusam"]
     before = sam.state_dict()
@@ -166,6 +166,6 @@ def test_the_true_vit_b_is_fine_tuned_from_its_file(tmp_path: Path) -> None:
     token = "mask_decoder.mask_tokens.weight"
     assert not torch.equal(weights[token], before[token])
     portable_cfg = config.model_copy(update={"segment": cfg.model_copy(update={"checkpoint": None})})
-    image = windows(1, 2)["image"][0]
+    image = discs(1, 2)["image"][0]
     masks, scores = build_segmenter(portable_cfg, weights).segment(image, [(10, 10, 50, 50)])
     assert masks.shape == (1, SIDE, SIDE) and 0 <= scores[0] <= 1
