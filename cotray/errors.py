@@ -30,6 +30,7 @@
     |-- ModelError             weights or training went wrong
     |   |-- WeightsError           a file of weights is missing, truncated or of another architecture
     |   |-- NonFiniteLossError     training met NaN or infinity
+    |   |-- MemoryShortageError    memory ran out, and batches cannot be cut smaller
     |   |-- TrainingError          a training job failed for good
     |   `-- BundleError            a bundle is incomplete or was altered
     |-- TrackingError          MLflow could not be reached or refused
@@ -176,6 +177,10 @@ class WeightsError(ModelError):
 
 class NonFiniteLossError(ModelError):
     """Training met NaN or infinity."""
+
+
+class MemoryShortageError(ModelError):
+    """Memory ran out in training, and batches cannot be cut smaller."""
 
 
 class TrainingError(ModelError):

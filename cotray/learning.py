@@ -19,10 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cotray.config import TrainConfig
 from cotray.errors import WeightsError
 
 Batch = Mapping[str, Tensor]
+Weights = dict[str, dict[str, Tensor]]
+"""State dicts by network."""
 Wrap = Callable[[nn.Module], nn.Module]
+
+
+EVEN = (1.0, 1.0)
+"""Class weights where the loss weighs none."""
 
 
 def derive_seed(seed: int, *key: int) -> int:
@@ -98,10 +105,15 @@ class Learner(ABC):
     def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
         """Metrics over a whole split from the concatenated outputs of :meth:`predict_step`."""
 
-    def prepare(self, device: torch.device, wrap: Wrap, total_steps: int) -> None:
-        """Move to ``device``, wrap each network (DDP), build optimizers, set the schedule's length."""
+    def prepare(
+        self, device: torch.device, wrap: Wrap, total_steps: int, config: TrainConfig | None = None
+    ) -> None:
+        """Move to ``device``, wrap each network (DDP), build optimizers, set the schedule's length.
+
+        Of ``config`` memory layout and compilation count here.
+        """
         self.device, self.total_steps = device, max(1, total_steps)
-        self.nets = {name: wrap(net.to(device)) for name, net in self.nets.items()}
+        self.nets = {name: wrap(_placed(net, device, config)) for name, net in self.nets.items()}
         self.optimizers = self.build_optimizers()
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
@@ -119,6 +131,11 @@ class Learner(ABC):
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
         self.step += 1
+
+    @property
+    def rate(self) -> float:
+        """The first optimizer's learning rate."""
+        return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
 
     def begin_piece(self, share: float, last: bool) -> None:
         """The next train step sees a piece of a batch, ``share`` of its items; ``last``: the step follows."""
@@ -151,13 +168,19 @@ class Learner(ABC):
             self._sums[name] = [p.grad for p in owned]
             self.optimizers[name].zero_grad(set_to_none=True)
 
+    def forget_pieces(self) -> None:
+        """Drop the gradients of a batch whose pieces were not all seen."""
+        self._sums.clear()
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
     def saved(self, name: str) -> set[str]:
         """Names in the state of the network ``name`` that are kept: all, unless the rest can be had again."""
         return set(unwrap(self.nets[name]).state_dict())
 
-    def weights(self) -> dict[str, dict[str, Tensor]]:
+    def weights(self) -> Weights:
         """What is :meth:`saved` of each network's state dict, unwrapped, on the CPU."""
-        found: dict[str, dict[str, Tensor]] = {}
+        found: Weights = {}
         for name, net in self.nets.items():
             saved = self.saved(name)
             state = unwrap(net).state_dict()
@@ -192,6 +215,16 @@ class Learner(ABC):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.step = int(state["step"])
+
+
+def _placed(net: nn.Module, device: torch.device, config: TrainConfig | None) -> nn.Module:
+    """On ``device``; channels last and compiled if asked for. Names of weights stay as they are."""
+    if config is not None and config.channels_last:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    net = net.to(device)
+    if config is not None and config.compile:
+        net.compile()
+    return net
 
 
 def mixed_precision(precision: str, device: torch.device) -> bool:

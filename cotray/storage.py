@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -186,11 +187,16 @@ class Folder:
 
     def _replace(self, path: str, data: bytes) -> None:
         temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-        with open(temporary, "wb") as file:  # noqa: PTH123 - a plain string path from fsspec
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105
+        try:
+            with open(temporary, "wb") as file:  # noqa: PTH123 - a plain string path from fsspec
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)  # noqa: PTH105
+        except OSError:  # a half written file would keep a full disk full
+            with contextlib.suppress(OSError):
+                os.remove(temporary)  # noqa: PTH107
+            raise
 
     def read_json(self, name: str) -> Any:
         """A JSON file. Raises RunError where it is not JSON."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 
 # Every import points down: a room may import those before it, and itself.
-WAY = ("errors", "config", "learning", "data", "imaging", "segmentation", "synthesis", "features",
+WAY = ("errors", "config", "learning", "fitting", "data", "imaging", "segmentation", "synthesis", "features",
        "selection", "classification", "evaluation")  # fmt: skip
 SERVICES = ("ray", "mlflow", "fastapi")
 HEAVY = ("ray", "torch", "mlflow", "cv2", "sklearn", "scipy", "matplotlib", "pandas", "fastapi")

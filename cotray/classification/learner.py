@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cotray.classification.hdlc import HDLC
 from cotray.config import HdlcConfig
-from cotray.learning import Batch, Learner, weighted_bce, weighted_scores
+from cotray.learning import EVEN, Batch, Learner, weighted_bce, weighted_scores
 
 
 class HdlcLearner(Learner):
@@ -20,6 +20,7 @@ class HdlcLearner(Learner):
     ) -> None:
         super().__init__()
         self.cfg, self.class_weight = cfg, class_weight
+        self.train_weight = class_weight if cfg.train.classes == "weight" else EVEN
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.nets = {"hdlc": HDLC(cfg, in_features)}
@@ -37,7 +38,7 @@ class HdlcLearner(Learner):
         """One step; scalars loss, accuracy."""
         feature, label = batch["feature"].to(self.device), batch["label"].to(self.device)
         logit = self.nets["hdlc"](feature)
-        loss = weighted_bce(logit, label, self.class_weight).mean()
+        loss = weighted_bce(logit, label, self.train_weight).mean()
         self.minimise("hdlc", loss, self.cfg.train.grad_clip)
         hit = ((logit.detach() > 0) == (label > 0)).float().mean()
         return {"loss": float(loss.detach()), "accuracy": float(hit)}

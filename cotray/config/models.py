@@ -21,19 +21,32 @@ class TrainConfig(Section):
     """Items per step over all workers together."""
     lr: float = Field(1e-3, gt=0)
     """Base learning rate of AdamW; cosine schedule with warm-up."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of all steps in which the rate rises from nothing to `lr`, before its cosine down."""
     weight_decay: float = Field(1e-2, ge=0)
     """AdamW weight decay."""
     grad_clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
     patience: int = Field(0, ge=0)
     """Stop after this many epochs without a better validation score; 0 = never."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Moving average of the weights, which is validated and kept in place of the last ones; 0.99 remembers
+    about a hundred steps, 0 = off."""
+    classes: Literal["weight", "sample", "none"] = "weight"
+    """How classes of different sizes get the same say: `weight` the loss, `sample` each as often (cells of
+    the smaller one come several times an epoch), or `none`."""
     checkpoint_every: int = Field(1, ge=1)
     """Epochs between checkpoints: what a kill can cost."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 on a GPU
     that has it, fp32 else. Validation and prediction are fp32 always."""
     accumulate: int = Field(1, ge=1)
-    """Batches whose gradients make one step: as `batch_size` times this, in the memory of one batch."""
+    """Batches whose gradients make one step: as `batch_size` times this, in the memory of one batch. Where
+    memory runs out, batches are cut in halves until they fit, and steps stay the same."""
+    channels_last: bool = False
+    """Keep images with their channels last in memory: faster convolutions on GPUs, and on some CPUs."""
+    compile: bool = False
+    """Compile networks with torch.compile before training: minutes at the start, faster steps on GPUs."""
 
 
 class SegmentConfig(Section):

@@ -27,6 +27,8 @@ class ComputeConfig(Section):
     """CPUs and torch threads of each training worker; None = all CPUs of a node over its workers."""
     gpu: Literal["auto", "yes", "no"] = "auto"
     """Use GPUs in training and extraction: `auto` when the cluster has one."""
+    wait_for_nodes: bool = False
+    """The cluster grows on demand: wait for nodes that training workers need, rather than refuse."""
     max_failures: int = Field(2, ge=0)
     """How often a dead training worker is replaced before the stage fails."""
 

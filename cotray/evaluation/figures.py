@@ -232,7 +232,7 @@ def _panels(history: Sequence[Mapping[str, float]]) -> list[list[str]]:
     return [panel for panel in (losses, inside) if panel]
 
 
-_CLOCKS = ("epoch", "seconds", "lr", "step")
+_CLOCKS = ("epoch", "seconds", "train_seconds", "lr", "step")
 
 
 def _lines(axis: Axes, history: Sequence[Mapping[str, float]], names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from cotray.config import BackboneConfig
 from cotray.features.augment import augment
 from cotray.features.backbone import build_backbone
-from cotray.learning import Batch, Learner, weighted_bce, weighted_scores
+from cotray.learning import EVEN, Batch, Learner, weighted_bce, weighted_scores
 
 
 def to_input(image_BSS3: Tensor) -> Tensor:
@@ -24,6 +24,7 @@ class BackboneLearner(Learner):
     def __init__(self, cfg: BackboneConfig, seed: int, class_weight: tuple[float, float]) -> None:
         super().__init__()
         self.cfg, self.class_weight = cfg, class_weight
+        self.train_weight = class_weight if cfg.train.classes == "weight" else EVEN
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.nets = {"backbone": build_backbone(cfg)}
@@ -39,7 +40,7 @@ class BackboneLearner(Learner):
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         x = to_input(image)
         logit = self.nets["backbone"](augment(x) if self.cfg.augment else x)
-        loss = weighted_bce(logit, label, self.class_weight, self.cfg.label_smoothing).mean()
+        loss = weighted_bce(logit, label, self.train_weight, self.cfg.label_smoothing).mean()
         self.minimise("backbone", loss, self.cfg.train.grad_clip)
         hit = ((logit.detach() > 0) == (label > 0)).float().mean()
         return {"loss": float(loss.detach()), "accuracy": float(hit)}

@@ -13,7 +13,8 @@ from cotray.bundle import Bundle, save_bundle
 from cotray.classification.hdlc import HDLC
 from cotray.classification.learner import HdlcLearner
 from cotray.config import Config
-from cotray.learning import derive_seed
+from cotray.fitting.job import Arrays, Job
+from cotray.learning import Weights, derive_seed
 from cotray.predictor import load_net
 from cotray.preparation import carried
 from cotray.runs import StageResult
@@ -23,9 +24,9 @@ from cotray.stages.cells import class_weight, labels
 from cotray.stages.extract import load_bank, load_features, select_rows
 from cotray.stages.ingest import single_cell
 from cotray.stages.train_backbone import require_two_classes
-from cotray.stages.training import Arrays, Job, fit
+from cotray.stages.training import fit
 from cotray.stages.trust import Calibration, calibrate, too_few_groups
-from cotray.stages.weights import Weights, load_fitted, read_array
+from cotray.stages.weights import load_fitted, read_array
 
 
 def run(config: Config, at: StageRun) -> StageResult:

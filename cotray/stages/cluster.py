@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from cotray.config import ComputeConfig
+from cotray.errors import InvalidValueError
 
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a lab's tool phones nobody
@@ -67,3 +68,22 @@ def node_cpus() -> int:
     import ray
 
     return max((int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]), default=1) or 1
+
+
+def require_room(compute: ComputeConfig, threads: int) -> None:
+    """Raise InvalidValueError where all nodes together cannot hold the training workers: Ray would wait for
+    ever, in silence. Where nodes come on demand (`compute.wait_for_nodes`), it may."""
+    import ray
+
+    if compute.wait_for_nodes:
+        return
+    there = ray.cluster_resources()
+    each = {"CPU": float(threads)} | ({"GPU": 1.0} if use_gpu(compute) else {})
+    for kind, share in each.items():
+        wanted, has = share * compute.train_workers, float(there.get(kind, 0.0))
+        if wanted > has:
+            raise InvalidValueError(
+                f"{compute.train_workers} training workers need {wanted:g} {kind}s, and there are {has:g}.",
+                where="compute.train_workers",
+                cure="Ask for fewer, or set compute.wait_for_nodes=true where the cluster grows on demand.",
+            )

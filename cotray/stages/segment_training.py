@@ -12,9 +12,10 @@ from torch import Tensor
 
 from cotray.config import Config, SegmentConfig
 from cotray.data.phantom import draw_phantom, phantom_index
+from cotray.fitting.job import Arrays, Job
 from cotray.imaging.masks import mask_box
 from cotray.imaging.roi import find_cells
-from cotray.learning import Learner, derive_seed
+from cotray.learning import Learner, Weights, derive_seed
 from cotray.predictor import prepare
 from cotray.segmentation.learner import LeuSamLearner, turned_copies
 from cotray.segmentation.registry import SEGMENTERS
@@ -24,8 +25,7 @@ from cotray.stages.embeddings import embed_windows
 from cotray.stages.images import Images
 from cotray.stages.ingest import single_cell
 from cotray.stages.sam_checkpoint import fine_tunes, read_checkpoint
-from cotray.stages.training import Arrays, Job, fit
-from cotray.stages.weights import Weights
+from cotray.stages.training import fit
 
 MIN_MASKS = 20
 """Fewer training masks than this and LeuSAM learns from phantoms instead."""

@@ -13,12 +13,13 @@ from cotray import manifest
 from cotray.config import Config
 from cotray.data.decode import encode_png
 from cotray.evaluation.figures import grid_figure
+from cotray.fitting.job import Job
 from cotray.imaging.resize import resize_square
 from cotray.learning import derive_seed
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import Cells, real_cells, split_of
-from cotray.stages.training import Job, fit
+from cotray.stages.training import fit
 from cotray.synthesis.learner import LeuGanLearner
 from cotray.synthesis.leugan import Generator
 from cotray.synthesis.quality import cell_quality

@@ -9,12 +9,13 @@ import numpy as np
 from cotray.config import Config
 from cotray.errors import ClassError
 from cotray.features.learner import BackboneLearner
+from cotray.fitting.job import Arrays, Job
 from cotray.imaging.resize import resize_square
 from cotray.learning import derive_seed
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import Cells, class_weight, concat, real_cells, split_of, synthetic_cells
-from cotray.stages.training import Arrays, Job, fit
+from cotray.stages.training import fit
 
 
 def run(config: Config, at: StageRun) -> StageResult:

@@ -6,82 +6,88 @@ Arrays are put into Ray's object store once and read by every worker of a node w
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import threading
 from typing import Any
 
 import ray
 
 from cotray.config import ComputeConfig
-from cotray.errors import CotrayError, NonFiniteLossError, TrainingError
+from cotray.errors import CotrayError, StorageError, TrainingError
+from cotray.fitting.job import Job, within_limit
+from cotray.fitting.loop import Row
+from cotray.learning import Weights
 from cotray.stages.base import StageRun
-from cotray.stages.cluster import node_cpus, use_gpu
-from cotray.stages.train_loop import Arrays, Job, length, read_state, train_loop
-from cotray.stages.weights import Fitted, Weights, load_fitted, save_fitted
+from cotray.stages.cluster import node_cpus, require_room, use_gpu
+from cotray.stages.train_loop import Work, read_state, train_loop
+from cotray.stages.weights import Fitted, load_fitted, save_fitted
 
-__all__ = ["Arrays", "Fitted", "Job", "fit", "within_limit"]
+__all__ = ["Fitted", "fit"]
 
 
 def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
-    """Train ``job``, or take up where a killed run left it. Raises NonFiniteLossError, TrainingError."""
+    """Train ``job``, or take up where a killed run left it.
+
+    Raises NonFiniteLossError, MemoryShortageError, TrainingError, StorageError, and InvalidValueError where
+    the cluster has not what ``compute`` asks for.
+    """
     done = load_fitted(at, job.name)
     if done is not None:
         at.say(f"{job.name}: already trained, using its weights")
         return done
     job = within_limit(job)
+    threads = compute.cpus_per_worker or max(1, node_cpus() // compute.train_workers)
+    require_room(compute, threads)
     refs = (ray.put(dict(job.train)), ray.put(dict(job.valid)))
     board = Board.options(num_cpus=0).remote()  # type: ignore[attr-defined]  # ray adds .options
+    work = Work(_without_arrays(job), refs, board, at.folder / f"train-{job.name}", threads)
     with _relay(board, job, at):
-        result = _run_trainer(job, refs, board, compute, at)
-    state = read_state(result.checkpoint)
+        state = _trained(work, compute, at)
     best: Weights = state["best"]["weights"]
     fitted = Fitted(weights=job.finish(best) if job.finish else best, history=state["history"])
     save_fitted(at, job.name, fitted)
     return fitted
 
 
-def within_limit(job: Job) -> Job:
-    """The job with as many epochs as ``max_steps`` leaves, at least one."""
-    config = job.config
-    if config.max_steps is None:
-        return job
-    steps = max(1, math.ceil(length(job.train) / (config.batch_size * config.accumulate)))
-    epochs = max(1, min(config.epochs, round(config.max_steps / steps)))
-    return dataclasses.replace(job, config=config.model_copy(update={"epochs": epochs}))
+def _trained(work: Work, compute: ComputeConfig, at: StageRun) -> dict[str, Any]:
+    """The state at the end of training. Raises what went wrong."""
+    try:
+        result = _trainer(work, compute, at).fit()
+    except Exception as error:  # Ray wraps whatever happened in its own, long, errors
+        raise _training_error(work.job, error) from error
+    answer = result.return_value or {}
+    if "failure" in answer:
+        raise answer["failure"]
+    if result.checkpoint is None or answer["kept"] < answer["epochs"]:
+        raise StorageError(
+            f"{work.job.name} was trained, but its last checkpoint could not be written.",
+            where=work.folder.uri,
+            cure="Free space there; the same command goes on from the checkpoint before.",
+        )
+    return read_state(result.checkpoint)
 
 
-def _run_trainer(job: Job, refs: tuple[Any, Any], board: Any, compute: ComputeConfig, at: StageRun) -> Any:
+def _trainer(work: Work, compute: ComputeConfig, at: StageRun) -> Any:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     filesystem, path = at.folder.arrow()
-    threads = compute.cpus_per_worker or max(1, node_cpus() // compute.train_workers)
-    spec = {"job": _without_arrays(job), "refs": refs, "board": board, "threads": threads}
-    trainer = TorchTrainer(
+    gpu = use_gpu(compute)
+    return TorchTrainer(
         train_loop,
-        train_loop_config=spec,
+        train_loop_config={"work": work},
         scaling_config=ScalingConfig(
             num_workers=compute.train_workers,
-            use_gpu=use_gpu(compute),
-            resources_per_worker={"CPU": threads} | ({"GPU": 1} if use_gpu(compute) else {}),
+            use_gpu=gpu,
+            resources_per_worker={"CPU": work.threads} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=RunConfig(
-            name=f"train-{job.name}",
+            name=f"train-{work.job.name}",
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=compute.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    try:
-        result = trainer.fit()
-    except Exception as error:  # Ray wraps whatever happened in its own, long, errors
-        raise _training_error(job, error) from error
-    failure = (result.return_value or {}).get("failure")
-    if failure:
-        raise NonFiniteLossError(failure, where=job.name, cure="Lower its learning rate or raise grad_clip.")
-    return result
 
 
 def _without_arrays(job: Job) -> Job:
@@ -107,23 +113,32 @@ def _training_error(job: Job, error: BaseException) -> CotrayError:
 
 @ray.remote
 class Board:
-    """Where rank 0 posts each epoch's figures for the driver to read."""
+    """Where rank 0 posts figures for the driver to read, and where an attempt leaves word for the next."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.posts: list[tuple[str, Any]] = []
+        self.known_cuts = 1
 
-    def push(self, row: dict[str, float]) -> None:
-        """Post a row."""
-        self.rows.append(row)
+    def push(self, kind: str, post: Any) -> None:
+        """Post a row of a ``step`` or an ``epoch``, or something to ``say``."""
+        self.posts.append((kind, post))
 
-    def drain(self) -> list[dict[str, float]]:
-        """All rows since the last call."""
-        rows, self.rows = self.rows, []
-        return rows
+    def drain(self) -> list[tuple[str, Any]]:
+        """All posts since the last call."""
+        posts, self.posts = self.posts, []
+        return posts
+
+    def cut(self, cuts: int) -> None:
+        """Memory ran out: pieces of batches are to be cut into so many parts."""
+        self.known_cuts = cuts
+
+    def cuts(self) -> int:
+        """Into how many."""
+        return self.known_cuts
 
 
 class _relay:
-    """While entered, a thread moves rows from the board to the tracker and the voice."""
+    """While entered, a thread moves posts from the board to the tracker and the voice."""
 
     def __init__(self, board: Any, job: Job, at: StageRun) -> None:
         self.board, self.job, self.at = board, job, at
@@ -143,8 +158,18 @@ class _relay:
             self._move()
 
     def _move(self) -> None:
-        for row in ray.get(self.board.drain.remote()):
-            figures = {f"{self.job.name}_{k}": v for k, v in row.items() if k != "epoch"}
-            self.at.tracker.metrics(figures, step=int(row["epoch"]))
-            shown = "  ".join(f"{k} {v:.3f}" for k, v in row.items() if k not in ("epoch", "seconds"))
-            self.at.voice.progress(self.job.name, int(row["epoch"]), self.job.config.epochs, shown)
+        for kind, post in ray.get(self.board.drain.remote()):
+            if kind == "say":
+                self.at.say(post)
+            elif kind == "step":
+                self._log(post, "step", "step_")
+            else:
+                self._log(post, "epoch", "")
+                hidden = ("epoch", "seconds", "train_seconds")
+                shown = "  ".join(f"{k} {v:.3f}" for k, v in post.items() if k not in hidden)
+                self.at.voice.progress(self.job.name, int(post["epoch"]), self.job.config.epochs, shown)
+
+    def _log(self, row: Row, axis: str, prefix: str) -> None:
+        """Figures of a step stand apart from those of an epoch: their axes differ."""
+        figures = {f"{self.job.name}_{prefix}{k}": v for k, v in row.items() if k != axis}
+        self.at.tracker.metrics(figures, step=int(row[axis]))

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from torch import Tensor
 
 from cotray.errors import WeightsError
+from cotray.learning import Weights
 from cotray.stages.base import StageRun
-
-Weights = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)

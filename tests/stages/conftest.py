@@ -21,7 +21,8 @@ def ray_local() -> Iterator[None]:
 
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
     ray.init(
         num_cpus=2,
         include_dashboard=False,

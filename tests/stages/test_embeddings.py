@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from small_sam import FROZEN, SIDE, TINY, MortalLearner, frozen_learner
 
 from cotray.config import ComputeConfig, Config, SegmentConfig, TrainConfig
+from cotray.fitting.job import Job
 from cotray.predictor import build_segmenter
 from cotray.runs import Run
 from cotray.segmentation._torchvision import ensure_torchvision
@@ -23,7 +24,7 @@ from cotray.stages.base import StageRun, Voice
 from cotray.stages.embeddings import cache_key, embed_windows
 from cotray.stages.sam_checkpoint import require_checkpoint
 from cotray.stages.segment_training import embedded, segmenter_job, whole_weights
-from cotray.stages.training import Job, fit
+from cotray.stages.training import fit
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 COMPUTE = ComputeConfig(cpus_per_worker=1)

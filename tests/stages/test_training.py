@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toy import PlainLearner, ToyLearner, toy_arrays
+from pyarrow import fs
+from ray.train import Checkpoint
+from toy import FillingLearner, PlainLearner, ToyLearner, toy_arrays
 
 from cotray.config import ComputeConfig, TrainConfig
-from cotray.errors import NonFiniteLossError, WeightsError
+from cotray.errors import InvalidValueError, NonFiniteLossError, StorageError, WeightsError
+from cotray.fitting.job import Job
 from cotray.runs import Run
 from cotray.stages.base import StageRun, Voice
-from cotray.stages.training import Job, fit, within_limit
+from cotray.stages.train_loop import read_state
+from cotray.stages.training import fit
 from cotray.stages.weights import Fitted, array_bytes, load_fitted, parse_weights, read_array
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -28,6 +34,10 @@ class Recorder(Voice):
         self.seen.append((what, done, total))
 
 
+def arrays() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    return toy_arrays(100, 0), toy_arrays(40, 1)
+
+
 def job(**toy: object) -> Job:
     config = TrainConfig(epochs=6, batch_size=16)
     build = functools.partial(ToyLearner, 3, **toy)
@@ -36,6 +46,11 @@ def job(**toy: object) -> Job:
 
 def stage(tmp_path: Path, name: str) -> StageRun:
     return StageRun(name, Run(str(tmp_path)), "print", voice=Recorder())
+
+
+def untimed(fitted: Fitted) -> list[dict[str, float]]:
+    """The history without what differs from one time to the next."""
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in fitted.history]
 
 
 def test_learns_reports_and_remembers(tmp_path: Path) -> None:
@@ -56,8 +71,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_exact(tmp_path: Path) -> 
     broken = fit(job(die_at_step=25, marker=str(marker)), COMPUTE, stage(tmp_path, "c"))
     assert marker.exists(), "the worker was meant to be killed"
     assert all(torch.equal(v, broken.weights["net"][k]) for k, v in unbroken.weights["net"].items())
-    plain = [{k: v for k, v in row.items() if k != "seconds"} for row in unbroken.history]
-    assert [{k: v for k, v in row.items() if k != "seconds"} for row in broken.history] == plain
+    assert untimed(broken) == untimed(unbroken)
 
 
 def test_two_workers_train_by_ddp_and_stop_together(tmp_path: Path) -> None:
@@ -99,21 +113,110 @@ def test_mixed_precision_computes_in_bf16_and_validates_in_fp32(tmp_path: Path) 
     assert net.score(net.predict_step(valid))["val_loss"] == pytest.approx(best, abs=1e-6)
 
 
-def test_steps_bound_epochs() -> None:
-    toy = job()  # 100 items in batches of 16: seven steps an epoch
-
-    def epochs(most: int | None) -> int:
-        config = toy.config.model_copy(update={"max_steps": most})
-        return within_limit(dataclasses.replace(toy, config=config)).config.epochs
-
-    assert [epochs(most) for most in (None, 1, 14, 21, 1000)] == [6, 1, 2, 3, 6]
-    toy = dataclasses.replace(toy, config=toy.config.model_copy(update={"accumulate": 3}))  # three steps now
-    assert [epochs(most) for most in (None, 1, 6, 9, 1000)] == [6, 1, 2, 3, 6]
+def test_nan_stops_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    at = stage(tmp_path, "e")
+    with pytest.raises(NonFiniteLossError, match="toy became nan in epoch 4, step 4 of 7"):
+        fit(job(poison=25), COMPUTE, at)
+    kept = [name for name in at.folder.files() if name.endswith("state.pt")]
+    assert kept == ["train-toy/checkpoint_000003/state.pt"]
+    state = torch.load(tmp_path / "e" / kept[0], weights_only=True)
+    assert len(state["history"]) == 3 and state["best"]["weights"]["net"]
 
 
-def test_nan_stops_and_names_the_model(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteLossError, match="toy"):
-        fit(job(poison=True), COMPUTE, stage(tmp_path, "e"))
+# ---- more workers, less memory, less disk ----------------------------------------------------------------
+
+
+TWO = ComputeConfig(train_workers=2, cpus_per_worker=1)
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_them_killed_come_to_the_same_figures(tmp_path: Path) -> None:
+    """Within a millionth: gradients are summed over workers in the order in which they come."""
+    unbroken = fit(job(), TWO, stage(tmp_path, "k"))
+    marker = tmp_path / "died"
+    broken = fit(job(die_at_step=15, marker=str(marker)), TWO, stage(tmp_path, "l"))
+    assert marker.exists(), "a worker was meant to be killed"
+    assert len(broken.history) == len(unbroken.history) == 6
+    for row, other in zip(untimed(broken), untimed(unbroken), strict=True):
+        assert row == pytest.approx(other, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_workers_without_memory_begin_again_with_smaller_pieces(tmp_path: Path) -> None:
+    at = stage(tmp_path, "m")
+    toy = Job(
+        "toy", functools.partial(PlainLearner, 3, most=4), *arrays(), TrainConfig(epochs=2, batch_size=16), 5
+    )
+    fitted = fit(toy, TWO, at)  # 8 items for each worker
+    assert max(row["items"] for row in fitted.history) <= 4
+
+
+def test_more_workers_than_cpus_are_refused_at_once(tmp_path: Path) -> None:
+    for compute, what in (
+        (ComputeConfig(train_workers=3, cpus_per_worker=1), "need 3 CPUs, and there are 2"),
+        (ComputeConfig(train_workers=4), "need 4 CPUs, and there are 2"),
+        (ComputeConfig(gpu="yes"), "need 1 GPUs, and there are 0"),
+    ):
+        with pytest.raises(InvalidValueError, match=what):
+            fit(job(), compute, stage(tmp_path, "n"))
+
+
+class Hearer(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a small file system here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(small_disk: Path) -> None:
+    """The disk fills after the second epoch and is freed before the last."""
+    voice = Hearer()
+    at = StageRun("o", Run(str(small_disk)), "print", voice=voice)
+    toy = job()
+    fills = functools.partial(FillingLearner, 3, disk=str(small_disk), full=(15, 36))
+    fitted = fit(dataclasses.replace(toy, build=fills), COMPUTE, at)
+    assert len(fitted.history) == 6
+    lost = [said for said in voice.said if "WARNING" in said]
+    assert lost and all("No space left" in said for said in lost)
+    plain = fit(job(), COMPUTE, stage(small_disk, "p"))
+    torch.testing.assert_close(fitted.weights, plain.weights, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_where_the_last_checkpoint_finds_no_room_the_one_before_is_gone_on_from(small_disk: Path) -> None:
+    at = StageRun("q", Run(str(small_disk)), "print")
+    fills = functools.partial(FillingLearner, 3, disk=str(small_disk), full=(36, 99))
+    with pytest.raises(StorageError, match="last checkpoint could not be written"):
+        fit(dataclasses.replace(job(), build=fills), COMPUTE, at)
+    (small_disk / "filler").unlink()
+    fitted = fit(job(), COMPUTE, at)
+    assert len(fitted.history) == 6
+    assert untimed(fitted) == untimed(fit(job(), COMPUTE, stage(small_disk, "r")))
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({"history": []}, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(WeightsError, match=r"cannot be read.*state\.pt"):
+        read_state(Checkpoint(str(tmp_path), fs.LocalFileSystem()))
 
 
 def test_no_validation_split_is_tolerated(tmp_path: Path) -> None:

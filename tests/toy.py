@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +16,23 @@ from cotray.learning import Batch, Learner
 
 
 class ToyLearner(Learner):
-    """Logistic regression with dropout, so that random state matters; may kill itself once."""
+    """Logistic regression with dropout, so that random state matters; may kill itself once, lose its numbers
+    from a step on, or need more memory than there is for more than ``most`` items."""
 
-    def __init__(self, seed: int, die_at_step: int = 0, marker: str = "", poison: bool = False) -> None:
+    def __init__(
+        self, seed: int, die_at_step: int = 0, marker: str = "", poison: int = 0, most: int = 0
+    ) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.nets = {"net": nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))}
-        self.die_at_step, self.marker, self.poison = die_at_step, marker, poison
+        self.die_at_step, self.marker, self.poison, self.most = die_at_step, marker, poison, most
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"adam": torch.optim.Adam(self.nets["net"].parameters(), lr=0.05)}
 
     def _loss(self, batch: Batch) -> Tensor:
+        if self.most and len(batch["x"]) > self.most:
+            torch.empty(2**62, dtype=torch.uint8)  # more than any machine has: the allocator refuses
         logit = self.nets["net"](batch["x"])[:, 0]
         return nn.functional.binary_cross_entropy_with_logits(logit, batch["y"].float())
 
@@ -35,10 +41,8 @@ class ToyLearner(Learner):
             Path(self.marker).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         loss = self._loss(batch)
-        self.optimizers["adam"].zero_grad()
-        loss.backward()
-        self.optimizers["adam"].step()
-        return {"loss": float("nan") if self.poison else float(loss)}
+        self.minimise("adam", loss, 1e9)
+        return {"loss": float("nan") if self.poison and self.step >= self.poison else float(loss.detach())}
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -49,11 +53,27 @@ class ToyLearner(Learner):
         return {"val_loss": float(loss)}
 
 
+class FillingLearner(ToyLearner):
+    """Fills a small disk from one step on, but for a page, and frees it at another."""
+
+    def __init__(self, seed: int, disk: str, full: tuple[int, int]) -> None:
+        super().__init__(seed)
+        self.filler, self.full = Path(disk) / "filler", full
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        if self.step == self.full[0]:
+            room = shutil.disk_usage(self.filler.parent).free
+            self.filler.write_bytes(bytes(room - 4096))
+        if self.step == self.full[1]:
+            self.filler.unlink()
+        return super().train_step(batch)
+
+
 class PlainLearner(ToyLearner):
     """Without dropout, and stepping by the shared ``minimise``; says in which type it computes."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, **toy: int) -> None:
+        super().__init__(seed, **toy)
         torch.manual_seed(seed)
         self.nets = {"net": nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))}
 
@@ -61,7 +81,7 @@ class PlainLearner(ToyLearner):
         half = self.nets["net"](batch["x"]).dtype is torch.bfloat16
         loss = self._loss(batch)
         self.minimise("adam", loss, 1.0)
-        return {"loss": float(loss), "half": float(half), "items": float(len(batch["x"]))}
+        return {"loss": float(loss.detach()), "half": float(half), "items": float(len(batch["x"]))}
 
 
 def toy_arrays(n: int, seed: int) -> dict[str, np.ndarray]:

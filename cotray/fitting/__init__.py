@@ -1,0 +1,1 @@
+"""How any Learner is trained: batches, steps, averages, validation, early stop. PURE: no Ray, no files."""

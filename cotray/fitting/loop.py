@@ -1,0 +1,206 @@
+"""Training one learner epoch by epoch: the same code under Ray Train, in a test and in a notebook.
+
+fit = Fit(job, CachedFeed(job, job.train, job.valid))
+while not fit.finished:
+    print(fit.epoch())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cotray.errors import MemoryShortageError, NonFiniteLossError
+from cotray.fitting.average import WeightAverage
+from cotray.fitting.job import CachedFeed, Feed, Job, Pieces, within_limit
+from cotray.fitting.memory import cut, out_of_memory, size
+from cotray.learning import Batch, Weights, Wrap, derive_seed, mixed_precision
+
+Row = dict[str, float]
+
+
+def _silent(row: Row) -> None:
+    """Nobody listens to steps."""
+
+
+def _plain(net: nn.Module) -> nn.Module:
+    return net
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one rank trains."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Wrap = _plain
+    """Makes DDP of a network."""
+    rank: int = 0
+    world: int = 1
+    agree: Callable[[Row], Row] = dict
+    """Rank 0's figures for every rank: best epoch and early stop must be the same everywhere."""
+    tell: Callable[[Row], None] = _silent
+    """Hears of every step: step, loss, lr and whatever the learner tells."""
+    cuts: int = 1
+    """Into how many parts memory made an earlier attempt cut each piece of a batch."""
+
+
+class Fit:
+    """One rank's training; ``state_dict`` after an epoch is enough to go on exactly."""
+
+    def __init__(self, job: Job, feed: Feed, place: Place | None = None) -> None:
+        self.job, self.feed, self.place = job, feed, place or Place()
+        self.learner = job.build()
+        self.learner.prepare(self.place.device, self.place.wrap, job.config.epochs * feed.steps, job.config)
+        ema = job.config.ema
+        self.average = WeightAverage(self.learner, ema) if ema else None
+        self.history: list[Row] = []
+        self.best: dict[str, Any] | None = None
+        self.stale = 0
+        self.cuts = self.place.cuts
+
+    @property
+    def finished(self) -> bool:
+        """All epochs done, or no better one for `train.patience` of them."""
+        config = self.job.config
+        return bool(config.patience and self.stale >= config.patience) or len(self.history) >= config.epochs
+
+    def epoch(self) -> Row:
+        """One pass over the training split, and validation; figures of it.
+
+        Raises NonFiniteLossError, MemoryShortageError.
+        """
+        started = time.perf_counter()
+        number = len(self.history)
+        torch.manual_seed(derive_seed(self.job.seed, number, self.place.rank))
+        self.learner.set_train(True)
+        row = self._steps(number)
+        trained = time.perf_counter() - started
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            row |= self._validate()
+            row |= {"epoch": float(number + 1), "seconds": time.perf_counter() - started}
+            row = self.place.agree(row | {"train_seconds": trained})
+            self._require_finite(row["loss"], number, "")
+            self._keep_best(row)
+        return row
+
+    def _steps(self, number: int) -> Row:
+        sums: Row = {}
+        steps = 0
+        for pieces in self.feed.train(number):
+            self.learner.schedule(self.job.config.warmup)
+            row = self._step(pieces)
+            steps += 1
+            for key, value in row.items():
+                sums[key] = sums.get(key, 0.0) + value
+            if self.place.world == 1:  # with more workers the others still wait for this one's gradients
+                self._require_finite(row["loss"], number, f", step {steps} of {self.feed.steps}")
+            if self.average:
+                self.average.update(self.learner.step)
+            self.place.tell({"step": float(self.learner.step), **row, "lr": self.learner.rate})
+        return {key: value / steps for key, value in sums.items()}
+
+    def _require_finite(self, loss: float, epoch: int, step: str) -> None:
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"The loss of {self.job.name} became {loss} in epoch {epoch + 1}{step}.",
+                where=self.job.name,
+                cure="Lower its learning rate (`train.lr`), or lengthen `train.warmup`.",
+            )
+
+    # ---- a step, in as many pieces as memory asks for --------------------------------------------------
+
+    def _step(self, pieces: Pieces) -> Row:
+        """One optimizer step over a batch; the mean of its scalars over all items."""
+        while True:
+            parts = cut(pieces, self.cuts)
+            random = torch.get_rng_state()
+            try:
+                return self._over(parts)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(parts, str(error))
+            torch.set_rng_state(random)
+            self.learner.forget_pieces()
+
+    def _over(self, parts: list[Batch]) -> Row:
+        mixed = mixed_precision(self.job.config.precision, self.place.device)
+        whole = sum(map(size, parts))
+        row: Row = {}
+        for number, part in enumerate(parts):
+            share = size(part) / whole
+            self.learner.begin_piece(share, last=number == len(parts) - 1)
+            with torch.autocast(self.place.device.type, torch.bfloat16, enabled=mixed):
+                scalars = self.learner.train_step(part)
+            for key, value in scalars.items():
+                row[key] = row.get(key, 0.0) + share * value
+        return row
+
+    def _halve(self, parts: list[Batch], reason: str) -> None:
+        """Twice as many parts from now on. Raises MemoryShortageError where that cannot be, or not here:
+        ranks must exchange gradients equally often, so with several all of them begin again with ``cuts``."""
+        largest = max(map(size, parts))
+        if largest < 4 or self.place.world > 1:
+            raise MemoryShortageError(
+                f"Memory ran out in training {self.job.name} on {largest} items at once: {reason[:200]}",
+                where=self.job.name,
+                cure="Lower its batch_size, image_size or width, or give it a larger machine.",
+            )
+        self.cuts *= 2
+        if self.place.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # ---- validation and what is kept -------------------------------------------------------------------
+
+    def _validate(self) -> Row:
+        """Every rank validates the whole split; rank 0's figures count (batch-norm statistics differ)."""
+        self.learner.set_train(False)
+        outputs: list[Mapping[str, Tensor]] = [
+            self.learner.predict_step(batch) for batch in self.feed.valid()
+        ]
+        if not outputs:
+            return {}
+        return self.learner.score({key: torch.cat([o[key] for o in outputs]) for key in outputs[0]})
+
+    def _keep_best(self, row: Row) -> None:
+        """Append to the history; keep the weights of the best epoch by the learner's monitor."""
+        self.history.append(row)
+        score = row.get(self.learner.monitor, row["loss"])
+        if self.learner.monitor in row and self.learner.monitor_mode == "max":
+            score = -score
+        if self.best is None or score < self.best["score"]:
+            self.best, self.stale = {"score": score, "weights": self.learner.weights()}, 0
+        else:
+            self.stale += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on: the newest weights and the best ones, optimizers, history."""
+        average = self.average.state_dict() if self.average else None
+        kept = {"history": self.history, "best": self.best, "stale": self.stale, "cuts": self.cuts}
+        return kept | {"learner": self.learner.state_dict(), "average": average}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`. Raises WeightsError where it is another architecture's."""
+        self.learner.load_state_dict(state["learner"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.history, self.best, self.stale = state["history"], state["best"], state["stale"]
+        self.cuts = max(self.cuts, int(state["cuts"]))
+
+
+def fit_here(job: Job, tell: Callable[[Row], None] = _silent) -> tuple[Weights, list[Row]]:
+    """(best weights, history) of a job trained in this process, on the CPU."""
+    job = within_limit(job)
+    fit = Fit(job, CachedFeed(job, job.train, job.valid))
+    while not fit.finished:
+        tell(fit.epoch())
+    assert fit.best is not None  # at least one epoch
+    best: Weights = fit.best["weights"]
+    return (job.finish(best) if job.finish else best), fit.history

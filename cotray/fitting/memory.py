@@ -1,0 +1,35 @@
+"""Out of memory: which errors say so, and a batch in smaller pieces."""
+
+from __future__ import annotations
+
+from torch import OutOfMemoryError
+
+from cotray.fitting.job import Pieces
+from cotray.learning import Batch
+
+SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+"""How torch's CPU allocator and CUDA libraries put it, in a RuntimeError."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    if isinstance(error, (OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def cut(pieces: Pieces, times: int) -> list[Batch]:
+    """Each piece in ``times`` parts of two items at least (a batch norm cannot do with one)."""
+    return [part for piece in pieces for part in _parts(piece, times)]
+
+
+def _parts(piece: Batch, times: int) -> list[Batch]:
+    items = size(piece)
+    count = max(1, min(times, items // 2))
+    split = {key: tensor.tensor_split(count) for key, tensor in piece.items()}
+    return [{key: parts[number] for key, parts in split.items()} for number in range(count)]
+
+
+def size(piece: Batch) -> int:
+    """Items of a piece."""
+    return len(next(iter(piece.values())))

@@ -1,0 +1,191 @@
+"""The training loop in this process; tests/stages/test_training.py drives it under Ray Train."""
+
+from __future__ import annotations
+
+import functools
+import io
+
+import pytest
+import torch
+from torch import nn
+from toy import PlainLearner, ToyLearner, toy_arrays
+
+from cotray.config import TrainConfig
+from cotray.errors import MemoryShortageError, NonFiniteLossError
+from cotray.fitting.job import CachedFeed, Job
+from cotray.fitting.loop import Fit, Place, Row, fit_here
+from cotray.learning import cosine_lr
+
+
+def job(toy: type[ToyLearner] = ToyLearner, settings: dict[str, object] | None = None, **more: int) -> Job:
+    config = TrainConfig(epochs=6, batch_size=16).model_copy(update=settings or {})
+    build = functools.partial(toy, 3, **more)
+    return Job("toy", build, toy_arrays(100, 0), toy_arrays(40, 1), config, seed=5)
+
+
+def begun(made: Job, **place: object) -> Fit:
+    return Fit(made, CachedFeed(made, made.train, made.valid), Place(**place))
+
+
+def untimed(history: list[Row]) -> list[Row]:
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in history]
+
+
+def test_learns_and_keeps_the_best_epoch() -> None:
+    weights, history = fit_here(job())
+    losses = [row["val_loss"] for row in history]
+    assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
+    net = ToyLearner(0)
+    net.load_weights(weights)
+    net.set_train(False)
+    valid = {key: torch.from_numpy(value) for key, value in toy_arrays(40, 1).items()}
+    assert net.score(net.predict_step(valid))["val_loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}, {"classes": "sample"}, {"accumulate": 2}])
+def test_goes_on_exactly_from_a_checkpoint(settings: dict[str, object]) -> None:
+    unbroken = begun(job(settings=settings))
+    while not unbroken.finished:
+        unbroken.epoch()
+    first = begun(job(settings=settings))
+    for _ in range(3):
+        first.epoch()
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    again = begun(job(settings=settings))
+    again.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    while not again.finished:
+        again.epoch()
+    assert untimed(again.history) == untimed(unbroken.history)
+    assert again.best is not None and unbroken.best is not None
+    torch.testing.assert_close(again.best, unbroken.best, rtol=0, atol=0)
+
+
+def test_stops_early_when_validation_does_not_improve() -> None:
+    _, history = fit_here(job(settings={"epochs": 60, "patience": 2}))
+    losses = [row["val_loss"] for row in history]
+    assert len(losses) < 60
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
+def test_the_rate_warms_up_and_falls_as_configured() -> None:
+    told: list[Row] = []
+    fit = begun(job(settings={"epochs": 2, "warmup": 0.5}), tell=told.append)  # seven steps an epoch
+    fit.epoch(), fit.epoch()
+    assert [row["step"] for row in told] == list(range(1, 15))
+    assert [row["lr"] for row in told] == pytest.approx([0.05 * cosine_lr(step, 14, 7) for step in range(14)])
+    assert all(row["loss"] > 0 for row in told)
+
+
+# ---- the moving average --------------------------------------------------------------------------------
+
+
+def test_the_average_is_what_is_validated_and_kept() -> None:
+    fit = begun(job(PlainLearner, {"ema": 0.9, "epochs": 1}))
+    means = {key: tensor.clone() for key, tensor in fit.learner.weights()["net"].items()}
+
+    def follow(row: Row) -> None:  # the average by its definition, as an independent reference
+        step = int(row["step"])
+        decay = min(0.9, (1 + step) / (10 + step))
+        for key, tensor in fit.learner.weights()["net"].items():
+            means[key] = decay * means[key] + (1 - decay) * tensor
+
+    object.__setattr__(fit.place, "tell", follow)
+    row = fit.epoch()
+    assert fit.best is not None
+    torch.testing.assert_close(fit.best["weights"]["net"], means)
+    live = fit.learner.weights()["net"]
+    assert not torch.allclose(live["0.weight"], means["0.weight"])  # training goes on from its own weights
+    net = PlainLearner(0)
+    net.load_weights({"net": means})
+    valid = {key: torch.from_numpy(value) for key, value in toy_arrays(40, 1).items()}
+    assert row["val_loss"] == pytest.approx(net.score(net.predict_step(valid))["val_loss"], abs=1e-6)
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------------
+
+
+def test_nan_names_model_epoch_and_step_and_leaves_the_last_good_state() -> None:
+    fit = begun(job(poison=10))  # seven steps an epoch: the third of the second
+    fit.epoch()
+    good = fit.state_dict()
+    with pytest.raises(NonFiniteLossError, match=r"loss of toy became nan in epoch 2, step 3 of 7"):
+        fit.epoch()
+    assert len(fit.history) == 1
+    assert fit.best is not None
+    torch.testing.assert_close(fit.best["weights"], good["best"]["weights"])
+
+
+def test_memory_running_out_halves_batches_and_changes_no_step() -> None:
+    roomy, history = fit_here(job(PlainLearner))
+    made = job(PlainLearner, most=5)  # batches of 16 fit as four pieces of 4
+    fit = begun(made)
+    while not fit.finished:
+        fit.epoch()
+    assert fit.cuts == 4
+    assert fit.best is not None
+    torch.testing.assert_close(fit.best["weights"], roomy, rtol=0, atol=1e-5)
+    assert [row["val_loss"] for row in fit.history] == pytest.approx([row["val_loss"] for row in history])
+    assert fit.state_dict()["cuts"] == 4  # a continued run does not try it all again
+
+
+def test_halving_repeats_dropout_as_if_it_had_been_known() -> None:
+    found = begun(job(most=8))
+    known = begun(job(most=8), cuts=2)
+    assert untimed([found.epoch()]) == untimed([known.epoch()])
+    assert found.cuts == known.cuts == 2
+
+
+def test_memory_for_two_items_must_be_there() -> None:
+    with pytest.raises(MemoryShortageError, match="toy on 2 items"):
+        begun(job(most=1)).epoch()
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    class Broken(ToyLearner):
+        def train_step(self, batch: object) -> dict[str, float]:
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        begun(job(Broken)).epoch()
+
+
+def test_fewer_items_of_a_class_than_a_batch_and_than_two() -> None:
+    made = job(settings={"batch_size": 64, "classes": "sample"})
+    arrays = toy_arrays(30, 0)
+    arrays = {**arrays, "label": (torch.arange(30) == 4).long().numpy()}  # one cell of its class
+    made = Job("toy", made.build, arrays, made.valid, made.config, 5)
+    _, history = fit_here(made)
+    assert len(history) == 6 and history[-1]["val_loss"] < history[0]["val_loss"]
+
+
+# ---- memory layout, compilation ------------------------------------------------------------------------
+
+
+class Pixels(PlainLearner):
+    """A convolution over points laid out as images; says how its weights lie in memory."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        torch.manual_seed(seed)
+        self.nets = {"net": nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.Conv2d(4, 1, 1), nn.Flatten())}
+
+
+def test_channels_last_changes_the_layout_alone() -> None:
+    plain, _ = fit_here(job(Pixels))
+    fit = begun(job(Pixels, {"channels_last": True}))
+    convolution = next(m for m in fit.learner.nets["net"].modules() if isinstance(m, nn.Conv2d))
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    while not fit.finished:
+        fit.epoch()
+    assert fit.best is not None
+    torch.testing.assert_close(fit.best["weights"], plain)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_compiled_networks_keep_their_names_and_learn_the_same() -> None:
+    plain, _ = fit_here(job(PlainLearner))
+    compiled, _ = fit_here(job(PlainLearner, {"compile": True}))
+    assert list(compiled["net"]) == list(plain["net"])
+    torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-4)
