@@ -22,9 +22,9 @@ from cotray.classification.hdlc import HDLC
 from cotray.config import Config
 from cotray.errors import BundleError
 from cotray.evaluation.aggregate import aggregate_cells
-from cotray.features.backbone import build_backbone
 from cotray.features.grafr import GraFR
 from cotray.features.learner import to_input
+from cotray.features.zoo import build_backbone
 from cotray.imaging.masks import cut_cell
 from cotray.imaging.resize import resize_square
 from cotray.imaging.roi import find_cells

@@ -18,8 +18,8 @@ from cotray.config import load_config
 from cotray.data.decode import encode_png
 from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.errors import BundleError, RunNotWritableError
-from cotray.features.backbone import build_backbone
 from cotray.features.grafr import GraFR
+from cotray.features.zoo import build_backbone
 from cotray.predictor import Predictor
 from cotray.storage import Folder
 

@@ -16,11 +16,11 @@ from torch import nn
 from cotray.classification.hdlc import HDLC
 from cotray.classification.learner import HdlcLearner
 from cotray.config import Config, load_config
-from cotray.features.backbone import build_backbone
 from cotray.features.gmod import GMod
 from cotray.features.grafr import GraFR
 from cotray.features.learner import BackboneLearner
 from cotray.features.smod import SMod
+from cotray.features.zoo import build_backbone
 from cotray.learning import Learner
 from cotray.synthesis.learner import LeuGanLearner
 from cotray.synthesis.leugan import Discriminator, Generator

@@ -20,7 +20,7 @@ from cotray.classification.hdlc import HDLC
 from cotray.config import Config, load_config
 from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.errors import BundleError, InvalidValueError, WeightsError
-from cotray.features.backbone import build_backbone
+from cotray.features.zoo import build_backbone
 from cotray.imaging.enhance import enhance
 from cotray.imaging.regions import blank_regions
 from cotray.imaging.stain import UNSTAINED, StainNormaliser

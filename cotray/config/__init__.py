@@ -3,6 +3,7 @@
 from cotray.config.data import DatasetConfig, EnhanceConfig, IngestConfig, RoiConfig, SplitConfig
 from cotray.config.load import describe, load_config, merge, parse_override, to_yaml, validate
 from cotray.config.models import (
+    AugmentConfig,
     BackboneConfig,
     GanConfig,
     GrafrConfig,
@@ -18,6 +19,7 @@ from cotray.config.tree import ComputeConfig, Config, EvaluateConfig, TrackingCo
 __all__ = [
     "PRESETS",
     "AbhcConfig",
+    "AugmentConfig",
     "BackboneConfig",
     "ComputeConfig",
     "Config",

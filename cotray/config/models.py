@@ -166,13 +166,36 @@ class SmodConfig(Section):
     in training; with a few hundred cells that moves every answer to one side."""
 
 
+OWN_BACKBONES = ("cotconet", "gmod", "smod")
+"""Backbones that are cotray's; other names are looked for in timm."""
+
+
+class AugmentConfig(Section):
+    """What training does to each cell, anew at every step, on the device; black stays black."""
+
+    flips: bool = True
+    """Mirror, and turn by quarters: all eight symmetries."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Turn by up to this many degrees, either way."""
+    zoom: float = Field(0.0, ge=0, lt=1)
+    """Shrink or grow by up to this share."""
+    stain: float = Field(0.15, ge=0, lt=1)
+    """Change gamma, brightness and saturation by up to this share: another slide, another lamp."""
+    hue: float = Field(0.0, ge=0, le=0.5)
+    """Turn the hue by up to this share of the colour circle, where `stain` is not 0."""
+
+
 class BackboneConfig(Section):
-    """GMod + SMod (Eq. 3-9), trained end to end with a linear head."""
+    """GMod + SMod (Eq. 3-9), trained end to end with a linear head; or any model of timm in their place."""
 
     name: str = "cotconet"
-    """Which backbone: `cotconet`, `gmod`, `smod`."""
+    """Which backbone: `cotconet`, `gmod`, `smod`, or a model of timm by its name (`resnet18`, `vgg16`,
+    `vit_base_patch32_224`, `efficientnet_b1`, ...)."""
+    pretrained: str | None = None
+    """Weights to start from, a file on disk or at a URI: a timm model's (.pth, .safetensors), or
+    `train_backbone/backbone.safetensors` of another run. None = from nothing."""
     image_size: int = Field(96, ge=32)
-    """Side of the input; a multiple of 32 and of `patch`."""
+    """Side of the input; for cotray's own a multiple of 32 and of `patch`."""
     patch: int = Field(8, ge=2)
     """Patch side p; token width is p*p*3 (paper: 16)."""
     layers: int = Field(2, ge=1)
@@ -189,13 +212,15 @@ class BackboneConfig(Section):
     """The convolutional half."""
     label_smoothing: float = Field(0.05, ge=0, lt=0.5)
     """Label smoothing of the cross-entropy."""
-    augment: bool = True
-    """Flips, quarter turns, and brightness, contrast and stain jitter on the device."""
+    augment: AugmentConfig = AugmentConfig()
+    """Mirrors, turns, zoom and stain jitter on the device."""
     train: TrainConfig = TrainConfig(epochs=25, max_steps=700, batch_size=32, lr=1e-3)
     """Training of the backbone."""
 
     @model_validator(mode="after")
     def _shapes(self) -> BackboneConfig:
+        if self.name not in OWN_BACKBONES:
+            return self  # timm says itself which sides it takes
         if self.image_size % 32 or self.image_size % self.patch:
             raise ValueError("backbone.image_size must be a multiple of 32 and of backbone.patch")
         if (self.patch * self.patch * 3) % self.heads:

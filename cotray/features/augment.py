@@ -1,34 +1,41 @@
-"""Augmentation of cells on the device. B images of (3, S, S) in -1..1; black (-1) is background and stays.
+"""Augmentation of cells on the device, by kornia. B images of (3, S, S) in -1..1.
 
-Randomness comes from torch's global generator, which the training harness seeds per epoch.
+Black (-1) is background and stays. Randomness comes from torch's global generator, which the training loop
+seeds per epoch.
 """
 
 from __future__ import annotations
 
+import kornia.augmentation as K
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from cotray.config import AugmentConfig
 
 
-def augment(x_B3SS: Tensor, stain: float = 0.15) -> Tensor:
-    """Mirror, quarter turns, and gain and contrast per channel: another slide, another lamp."""
-    return restain(turn(x_B3SS), stain)
+class Augment(nn.Module):
+    """Mirrors, turns and zooms each image, and changes its light and stain, each by its own draw."""
 
+    def __init__(self, cfg: AugmentConfig) -> None:
+        super().__init__()
+        steps: list[nn.Module] = []
+        if cfg.flips:
+            steps += [K.RandomHorizontalFlip(), K.RandomVerticalFlip()]
+        if cfg.rotate or cfg.zoom:
+            steps.append(K.RandomAffine(cfg.rotate, scale=(1 - cfg.zoom, 1 + cfg.zoom), p=1.0))
+        elif cfg.flips:
+            steps.append(K.RandomRotation90(times=(0, 1), p=1.0))  # with the mirrors: all eight symmetries
+        if cfg.stain:
+            reach = (1 - cfg.stain, 1 + cfg.stain)
+            steps.append(K.RandomGamma(reach, (1.0, 1.0), p=1.0))
+            steps.append(K.ColorJitter(cfg.stain, 0.0, cfg.stain, cfg.hue, p=1.0))
+        self.steps = nn.Sequential(*steps)
 
-def turn(x_B3SS: Tensor) -> Tensor:
-    """Each image mirrored or not and turned by 0, 90, 180 or 270 degrees."""
-    which = torch.randint(8, (len(x_B3SS),), device=x_B3SS.device)
-    out = torch.empty_like(x_B3SS)
-    for code in range(8):
-        chosen = which == code
-        turned = torch.rot90(x_B3SS[chosen], code % 4, dims=(2, 3))
-        out[chosen] = turned.flip(3) if code >= 4 else turned
-    return out
-
-
-def restain(x_B3SS: Tensor, amount: float) -> Tensor:
-    """Gain per channel and gamma per image, up to ``amount``; 0 brightness stays 0."""
-    light = ((x_B3SS + 1) / 2).clamp(0, 1)
-    shape, device = (len(x_B3SS), 3, 1, 1), x_B3SS.device
-    gain = 1 + (torch.rand(shape, device=device) * 2 - 1) * amount
-    gamma = 1 + (torch.rand((len(x_B3SS), 1, 1, 1), device=device) * 2 - 1) * amount
-    return (light.pow(gamma) * gain).clamp(0, 1) * 2 - 1
+    @torch.no_grad()
+    def forward(self, x_B3SS: Tensor) -> Tensor:
+        """(B, 3, S, S) in -1..1 -> the same; the input is left alone."""
+        if not len(x_B3SS) or not len(self.steps):
+            return x_B3SS
+        light = ((x_B3SS.float() + 1) / 2).clamp(0, 1)
+        out: Tensor = self.steps(light).clamp(0, 1) * 2 - 1
+        return out

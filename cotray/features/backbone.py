@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cotray.config import BackboneConfig
-from cotray.errors import UnknownNameError, nearest
 from cotray.features.gmod import GMod
 from cotray.features.smod import SMod
+
+SHOWN_BLOCK = 2
+"""SMod block whose maps Grad-CAM weighs: late enough to mean something, early enough to show where."""
 
 
 class Backbone(nn.Module):
@@ -28,6 +30,11 @@ class Backbone(nn.Module):
     @abstractmethod
     def features(self, x_B3SS: Tensor) -> Tensor:
         """(B, D): what the later stages use."""
+
+    @property
+    def maps(self) -> nn.Module | None:
+        """The layer whose maps (B, K, h, w) tell where the backbone looks; None where there are no maps."""
+        return None
 
     def forward(self, x_B3SS: Tensor) -> Tensor:
         """Logits of malignant: (B,)."""
@@ -43,6 +50,11 @@ class CoTCoNet(Backbone):
         self.gmod = GMod(cfg)
         self.smod = SMod(cfg.smod, channels=6 if cfg.skip else 3)
         self.skip = cfg.skip
+
+    @property
+    def maps(self) -> nn.Module:
+        """A middle block of SMod."""
+        return self.smod.blocks[SHOWN_BLOCK]
 
     def features(self, x_B3SS: Tensor) -> Tensor:
         """Flattened SMod maps: D = 256 * (S/32)^2 at the paper's filters."""
@@ -70,6 +82,11 @@ class SModOnly(Backbone):
         super().__init__(smod_width(cfg))
         self.smod = SMod(cfg.smod)
 
+    @property
+    def maps(self) -> nn.Module:
+        """As of the whole backbone."""
+        return self.smod.blocks[SHOWN_BLOCK]
+
     def features(self, x_B3SS: Tensor) -> Tensor:
         """Flattened SMod maps."""
         out: Tensor = self.smod(x_B3SS)
@@ -86,10 +103,3 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Backbone]] = {
     "gmod": GModOnly,
     "smod": SModOnly,
 }
-
-
-def build_backbone(cfg: BackboneConfig) -> Backbone:
-    """The configured backbone with fresh weights. Raises UnknownNameError."""
-    if cfg.name not in BACKBONES:
-        raise UnknownNameError(f"Unknown backbone '{cfg.name}'.", cure=nearest(cfg.name, BACKBONES))
-    return BACKBONES[cfg.name](cfg)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cotray.config import BackboneConfig
-from cotray.features.augment import augment
-from cotray.features.backbone import build_backbone
+from cotray.features.augment import Augment
+from cotray.features.zoo import build_backbone, start_from
 from cotray.learning import EVEN, Batch, Learner, weighted_bce, weighted_scores
 
 
@@ -21,13 +21,24 @@ def to_input(image_BSS3: Tensor) -> Tensor:
 class BackboneLearner(Learner):
     """Batches: image (B, S, S, 3) uint8, label (B,) int64 of 0 (normal) and 1 (malignant)."""
 
-    def __init__(self, cfg: BackboneConfig, seed: int, class_weight: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        cfg: BackboneConfig,
+        seed: int,
+        class_weight: tuple[float, float],
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """``start``: weights learned elsewhere. Raises UnknownNameError, InvalidValueError, WeightsError."""
         super().__init__()
         self.cfg, self.class_weight = cfg, class_weight
         self.train_weight = class_weight if cfg.train.classes == "weight" else EVEN
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.nets = {"backbone": build_backbone(cfg)}
+            backbone = build_backbone(cfg)
+        if start is not None:
+            start_from(backbone, start)
+        self.nets = {"backbone": backbone}
+        self.augment = Augment(cfg.augment)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """AdamW over everything."""
@@ -39,7 +50,7 @@ class BackboneLearner(Learner):
         """One step; scalars loss, accuracy."""
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         x = to_input(image)
-        logit = self.nets["backbone"](augment(x) if self.cfg.augment else x)
+        logit = self.nets["backbone"](self.augment(x))
         loss = weighted_bce(logit, label, self.train_weight, self.cfg.label_smoothing).mean()
         self.minimise("backbone", loss, self.cfg.train.grad_clip)
         hit = ((logit.detach() > 0) == (label > 0)).float().mean()

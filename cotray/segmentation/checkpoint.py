@@ -19,45 +19,44 @@ OWN_FILES = "Use a file from the Segment Anything project, such as sam_vit_b_*.p
 
 
 def read_sam(file: BinaryIO, where: str, *, shapes_only: bool = False) -> dict[str, Tensor]:
-    """A SAM checkpoint's tensors by name; on the meta device, without their bytes, if ``shapes_only``.
+    """A SAM checkpoint's tensors by name, as :func:`read_archive` reads them. Raises WeightsError."""
+    return read_archive(file, where, "SAM checkpoint", OWN_FILES, shapes_only=shapes_only)
+
+
+def read_archive(
+    file: BinaryIO, where: str, what: str, cure: str, *, shapes_only: bool = False
+) -> dict[str, Tensor]:
+    """Tensors by name from a torch archive; on the meta device, without their bytes, if ``shapes_only``.
 
     Nothing is unpickled before the archive has been found whole and its pickle found to name nothing but
     tensors; and then by torch's weights-only reader. Raises WeightsError.
     """
-    _refuse_foreign(file, where)
     try:
+        _refuse_foreign(file, where, what, cure)
         file.seek(0)
         place = "meta" if shapes_only else "cpu"
         state = torch.load(file, map_location=place, weights_only=True)
-    except Exception as error:  # torch raises pickle, zip and runtime errors here
-        raise WeightsError(
-            f"This is not a SAM checkpoint: {_first_line(error)}", where=where, cure=OWN_FILES
-        ) from error
+    except WeightsError:
+        raise
+    except Exception as error:  # a zip of something else, a damaged directory; torch raises pickle errors too
+        raise WeightsError(f"This is not a {what}: {_first_line(error)}", where=where, cure=cure) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError("This file holds something else than named tensors.", where=where, cure=OWN_FILES)
+        raise WeightsError("This file holds something else than named tensors.", where=where, cure=cure)
     return state
 
 
-def _refuse_foreign(file: BinaryIO, where: str) -> None:
+def _refuse_foreign(file: BinaryIO, where: str, what: str, cure: str) -> None:
     """Raise WeightsError where the file is no whole torch archive, or its pickle asks for code."""
     if not zipfile.is_zipfile(file):
-        raise WeightsError(
-            "This is not a SAM checkpoint: it is no torch archive, or a truncated one.",
-            where=where,
-            cure=OWN_FILES,
-        )
-    try:
-        file.seek(0)
-        code = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception as error:  # a zip of something else, a damaged directory
-        raise WeightsError(
-            f"This is not a SAM checkpoint: {_first_line(error)}", where=where, cure=OWN_FILES
-        ) from error
+        told = f"This is not a {what}: it is no torch archive, or a truncated one."
+        raise WeightsError(told, where=where, cure=cure)
+    file.seek(0)
+    code = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     if code:
         raise WeightsError(
             f"This file would run code if it were unpickled ({', '.join(sorted(code)[:3])}); it was not.",
             where=where,
-            cure=f"Do not use it. {OWN_FILES}",
+            cure=f"Do not use it. {cure}",
         )
 
 

@@ -24,9 +24,8 @@ from cotray.evaluation.figures import (
     selection_figure,
 )
 from cotray.evaluation.report import Sample
-from cotray.features.backbone import build_backbone
 from cotray.features.learner import to_input
-from cotray.features.smod import SMod
+from cotray.features.zoo import build_backbone
 from cotray.imaging.masks import decode_rle
 from cotray.imaging.resize import resize_square
 from cotray.predictor import load_net
@@ -38,8 +37,6 @@ from cotray.stages.scores import Held, Scores
 
 MISTAKES = 12
 """Wrong answers shown at most, the most confident first."""
-EXPLAINED_BLOCK = 2
-"""SMod block whose maps Grad-CAM weighs: late enough to mean something, early enough to show where."""
 CELL_COLUMNS = ["id", "image_id", "label", "box", "mask_rle", "width", "height", "part"]
 TRAINED = {
     "segment": tuple(SEGMENTERS),
@@ -141,7 +138,7 @@ def explanations(at: StageRun, bundle: Bundle, held: Held, chosen: Sequence[int]
     """The most suspicious cell of each chosen image beside where the backbone looked (Grad-CAM)."""
     net = build_backbone(bundle.config.backbone)
     load_net(net, bundle.tensors["backbone"], "backbone")
-    if not isinstance(smod := getattr(net, "smod", None), SMod):
+    if net.maps is None:
         return []  # a backbone without convolutions has no maps to weigh
     names = [held.images.id_N[i] for i in chosen]
     tops = {name: _top_cell(cells, held.cell_prob) for name, cells in _cells_of(at, names).items()}
@@ -149,7 +146,7 @@ def explanations(at: StageRun, bundle: Bundle, held: Held, chosen: Sequence[int]
     images = resize_square(
         np.stack([pixels[cell["id"]] for cell in tops.values()]), bundle.config.backbone.image_size
     )
-    heats = grad_cam(net, smod.blocks[EXPLAINED_BLOCK], to_input(torch.from_numpy(images)))
+    heats = grad_cam(net, net.maps, to_input(torch.from_numpy(images)))
     return [
         Sample(
             png=encode_png(image),

@@ -32,7 +32,7 @@ def require_checkpoint(config: Config) -> None:
             f"segment.variant={segment.variant} fine-tunes a Segment Anything checkpoint, and none is given.",
             cure="Give the file with --set segment.checkpoint=FILE, or use --set segment.variant=tiny.",
         )
-    with _opened(segment.checkpoint) as file:
+    with opened(segment.checkpoint, "segment.checkpoint") as file:
         state = read_sam(file, segment.checkpoint, shapes_only=True)
     require_variant(state, segment, segment.checkpoint)
 
@@ -41,7 +41,7 @@ def read_checkpoint(segment: SegmentConfig) -> dict[str, Tensor] | None:
     """The tensors that training starts from; None where it starts from nothing. Raises WeightsError."""
     if not fine_tunes(segment) or not segment.checkpoint:
         return None
-    with _opened(segment.checkpoint) as file:
+    with opened(segment.checkpoint, "segment.checkpoint") as file:
         return read_sam(file, segment.checkpoint)
 
 
@@ -51,14 +51,15 @@ def checkpoint_mark(config: Config) -> dict[str, str]:
     if not fine_tunes(segment) or not segment.checkpoint:
         return {}
     try:
-        with _opened(segment.checkpoint) as file:
+        with opened(segment.checkpoint, "segment.checkpoint") as file:
             return {"sam_checkpoint": checkpoint_digest(file)}
     except WeightsError:  # said by require_checkpoint, and only if the stage is to be done
         return {}
 
 
 @contextmanager
-def _opened(uri: str) -> Iterator[BinaryIO]:
+def opened(uri: str, key: str) -> Iterator[BinaryIO]:
+    """A file that the setting ``key`` names, to read from. Raises WeightsError where it cannot be."""
     parent, _, name = absolute(uri).rpartition("/")
     folder = Folder(parent or "/")
     try:
@@ -68,7 +69,7 @@ def _opened(uri: str) -> Iterator[BinaryIO]:
         raise WeightsError(
             "There is no such checkpoint." if missing else f"Cannot open this checkpoint: {error.strerror}.",
             where=uri,
-            cure="Check segment.checkpoint.",
+            cure=f"Check {key}.",
         ) from error
     with file:
         yield file

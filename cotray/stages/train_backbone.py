@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from cotray.config import Config
+from cotray.config import BackboneConfig, Config
 from cotray.errors import ClassError
 from cotray.features.learner import BackboneLearner
 from cotray.fitting.job import Arrays, Job
@@ -15,6 +15,7 @@ from cotray.learning import derive_seed
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import Cells, class_weight, concat, real_cells, split_of, synthetic_cells
+from cotray.stages.pretrained import pretrained_mark, read_pretrained, require_backbone
 from cotray.stages.training import fit
 
 
@@ -27,7 +28,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     weight = class_weight(train.label_N)
     job = Job(
         name="backbone",
-        build=functools.partial(BackboneLearner, config.backbone, seed, weight),
+        build=functools.partial(build_learner, config.backbone, seed, weight),
         train=_arrays(train, config),
         valid=_arrays(split_of(real, "val"), config),
         config=config.backbone.train,
@@ -38,6 +39,11 @@ def run(config: Config, at: StageRun) -> StageResult:
     counts = {"train_cells": len(train), "val_cells": len(job.valid["label"]), "epochs": len(history)}
     files = {"weights": "backbone.safetensors", "history": "backbone.history.json"}
     return StageResult(counts, {k: v for k, v in best.items() if k.startswith("val_")}, files)
+
+
+def build_learner(cfg: BackboneConfig, seed: int, weight: tuple[float, float]) -> BackboneLearner:
+    """The learner; in the worker, so that large weights are read where they are used."""
+    return BackboneLearner(cfg, seed, weight, read_pretrained(cfg))
 
 
 def _arrays(cells: Cells, config: Config) -> Arrays:
@@ -55,9 +61,11 @@ def require_two_classes(label_N: np.ndarray[tuple[int], np.dtype[np.int64]]) -> 
 
 STAGE = Stage(
     name="train_backbone",
-    summary="train GMod + SMod end to end",
-    version=1,
+    summary="train GMod + SMod (or a rival) end to end",
+    version=2,
     sections=("backbone",),
     needs=("segment", "synthesize"),
     run=run,
+    extra=pretrained_mark,
+    check=require_backbone,
 )

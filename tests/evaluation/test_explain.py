@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cotray.config import BackboneConfig, SmodConfig
 from cotray.errors import DataError, ModelError
 from cotray.evaluation.explain import grad_cam, heat_overlay
-from cotray.features.backbone import build_backbone
+from cotray.features.zoo import build_backbone
 
 
 class BrightSquare(nn.Module):

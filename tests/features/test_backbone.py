@@ -10,8 +10,9 @@ import torch
 from cotray.config import BackboneConfig
 from cotray.config.presets import PRESETS
 from cotray.errors import UnknownNameError
-from cotray.features.backbone import BACKBONES, CoTCoNet, GModOnly, build_backbone
+from cotray.features.backbone import BACKBONES, CoTCoNet, GModOnly
 from cotray.features.gmod import split_patches
+from cotray.features.zoo import build_backbone
 
 
 def tiny(name: str = "cotconet", **settings: Any) -> BackboneConfig:
