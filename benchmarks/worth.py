@@ -1,0 +1,166 @@
+"""What each part of the method is worth on real cells, against resnet18 and against colour alone.
+
+    python -m benchmarks.worth run all-idb2=/data/ALL_IDB2 [taleqani=/data/taleqani/Original]
+    python -m benchmarks.worth settings all-idb2=/data/ALL_IDB2
+    python -m benchmarks.worth table [--out DIR]
+
+`run`: five folds over groups, a network seed for each; every group is tested once. Each answer goes to a
+file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of its own). `settings`: a few settings of the backbone, judged on the
+validation parts of three other splits; nothing is tested. `table`: mean and deviation over the folds, the
+interval by resampling groups of all folds together, and differences to the method, fold by fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.real_sets import machine
+from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, linear, scores
+from benchmarks.worth_cells import CellSet, load
+from cotray.config import load_config
+from cotray.evaluation.intervals import bootstrap_intervals
+from cotray.evaluation.metrics import classification_metrics
+
+METHOD = "+ both (the method)"
+METRICS = ("balanced_accuracy", "auroc")
+TRIED: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "96 px, turned and zoomed": ("backbone.augment.rotate=180", "backbone.augment.zoom=0.15"),
+    "no stain jitter": ("backbone.augment.stain=0",),
+    "more stain jitter": ("backbone.augment.stain=0.3", "backbone.augment.hue=0.03"),
+    "moving average": ("backbone.train.ema=0.98",),
+    "64 px": ("backbone.image_size=64",),
+    "128 px": ("backbone.image_size=128",),
+    "rate x 1/3": ("backbone.train.lr=3e-4",),
+}
+
+
+def main() -> None:
+    """Run, or print."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("what", choices=("run", "settings", "table"))
+    parser.add_argument("sets", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, default=Path("runs/worth"))
+    parser.add_argument("--tag", default="tiny", help="names what --set says, in the file of answers")
+    parser.add_argument("--arms", nargs="*", help="only these")
+    parser.add_argument("--tried", nargs="*", help="only these settings")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for item in given.sets:
+        name, _, root = item.partition("=")
+        cells = load(name, root, given.out)
+        if given.what == "run":
+            run(name, cells, given)
+        elif given.what == "settings":
+            settings(name, cells, given)
+    if given.what == "table":
+        print(f"Machine: {machine()}.\n")
+        for path in sorted(given.out.glob("*.answers.jsonl")):
+            print(table(path, given.out))
+
+
+def run(name: str, cells: CellSet, given: argparse.Namespace) -> None:
+    """Every arm of every fold that has no answer yet."""
+    path = given.out / f"{name}.{given.tag}.answers.jsonl"
+    done = {(row["arm"], row["fold"]) for row in answers(path)}
+    config = load_config(overrides=given.settings)
+    for number in range(FOLDS):
+        fold = Fold(cells, config, number)
+        for arm in given.arms or (FLOOR, *CELL_ARMS):
+            if (arm, number) in done:
+                continue
+            row = scores(fold, arm) | {"settings": given.settings}
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            shown = classification_metrics(
+                cells.label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"]
+            )
+            print(name, number, arm, *(f"{shown[m]:.3f}" for m in METRICS), f"{row['cpu']:.0f} s", flush=True)
+
+
+def settings(name: str, cells: CellSet, given: argparse.Namespace) -> None:
+    """Validation figures of the backbone alone; splits are others than those of `run`."""
+    for title, more in TRIED.items():
+        if given.tried and title not in given.tried:
+            continue
+        config = load_config(overrides=[*given.settings, *more])
+        rows = []
+        for number in range(3):
+            fold = Fold(cells, config, number, split_seed=1000)
+            linear(fold, "cotconet")
+            prob = linear(fold, "cotconet")[fold.side_N == "val"]
+            label = fold.label_N[fold.side_N == "val"]
+            known = classification_metrics(label, prob, threshold=0.5)
+            rows.append([fold.notes["cotconet val_loss"], known["balanced_accuracy"], known["auroc"]])
+        means = np.mean(rows, axis=0)
+        print(f"| {name} | {title} | " + " | ".join(f"{value:.3f}" for value in means) + " |", flush=True)
+
+
+def answers(path: Path) -> list[dict[str, Any]]:
+    """All rows of a file; none where it is not there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(path: Path, out: Path) -> str:
+    """One data set's figures as Markdown."""
+    name, tag = path.name.split(".")[:2]
+    with np.load(out / f"{name}.npz") as arrays:
+        label_M, group_M = arrays["label_M"], arrays["group_M"]
+    rows = answers(path)
+    folds = {arm: {row["fold"]: row for row in rows if row["arm"] == arm} for arm in (FLOOR, *CELL_ARMS)}
+    head = f"**{name}, {tag}** ({len(label_M)} images, {len(set(group_M))} groups, {FOLDS} folds)\n\n"
+    columns = ("balanced accuracy", "interval over groups", "AUROC", "interval over groups")
+    head += f"| | {' | '.join(columns)} | the method less this | CPU s a fold |\n"
+    head += "|---" + "|---:" * (len(columns) + 2) + "|\n"
+    return head + "\n".join(line(arm, folds, label_M, group_M) for arm in folds if folds[arm]) + "\n"
+
+
+def line(arm: str, folds: dict[str, dict[int, Any]], label_M: Any, group_M: Any) -> str:
+    """Mean and deviation over folds, pooled interval, paired difference of AUROC's complement."""
+    by_fold = {number: figures(row, label_M) for number, row in folds[arm].items()}
+    cells = []
+    for metric in METRICS:
+        values = np.array([known[metric] for known in by_fold.values()])
+        low, high = interval(folds[arm], label_M, group_M, metric)
+        deviation = values.std(ddof=1) if len(values) > 1 else float("nan")
+        cells += [f"{values.mean():.3f} ± {deviation:.3f}", f"{low:.3f} to {high:.3f}"]
+    method = {number: figures(row, label_M) for number, row in folds[METHOD].items()}
+    both = sorted(set(method) & set(by_fold))
+    gaps = [method[n]["balanced_accuracy"] - by_fold[n]["balanced_accuracy"] for n in both]
+    gap = "" if arm == METHOD or not both else f"{np.mean(gaps):+.3f}"
+    seconds = np.median([row["cpu"] for row in folds[arm].values()])
+    return f"| {arm} | {' | '.join(cells)} | {gap} | {seconds:.0f} |"
+
+
+def figures(row: dict[str, Any], label_M: Any) -> dict[str, float]:
+    """Of a fold's test images, at the threshold that its validation images gave."""
+    return classification_metrics(label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"])
+
+
+def interval(rows: dict[int, Any], label_M: Any, group_M: Any, metric: str) -> tuple[float, float]:
+    """All folds' images together, each fold's threshold moved to one half."""
+    image = np.concatenate([row["image"] for row in rows.values()]).astype(int)
+    moved = [shifted(np.array(row["prob"]), row["threshold"]) for row in rows.values()]
+    known = bootstrap_intervals(label_M[image], np.concatenate(moved), group_M[image], threshold=0.5)
+    return known[metric]
+
+
+def shifted(prob_M: np.ndarray, threshold: float) -> np.ndarray:
+    """A monotone map of 0..1 that takes the threshold to one half."""
+    low = prob_M / max(threshold, 1e-9) / 2
+    high = 1 - (1 - prob_M) / max(1 - threshold, 1e-9) / 2
+    return np.clip(np.where(prob_M < threshold, np.minimum(low, 0.5 - 1e-9), high), 0, 1)
+
+
+if __name__ == "__main__":
+    main()
