@@ -5,9 +5,10 @@
     python -m benchmarks.worth table [--out DIR]
 
 `run`: five folds over groups, a network seed for each; every group is tested once. Each answer goes to a
-file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of its own). `settings`: a few settings of the backbone, judged on the
-validation parts of three other splits; nothing is tested. `table`: mean and deviation over the folds, the
-interval by resampling groups of all folds together, and differences to the method, fold by fold.
+file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of its own).
+`settings`: a few settings of the backbone, judged on the validation parts of three other splits; nothing is
+tested. `table`: mean and deviation over the folds, the interval by resampling groups of all folds together,
+and differences to the method, fold by fold.
 """
 
 from __future__ import annotations

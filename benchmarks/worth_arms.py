@@ -163,7 +163,7 @@ def drawn(fold: Fold) -> NDArray[np.uint8]:
     image, label = fold.cells_of("train")
     counts, gan = np.bincount(label, minlength=2), fold.config.gan
     wanted = int(min(counts.max() - counts.min(), gan.max_ratio * counts.min()))
-    side = fold.config.segment.cell_size
+    side = image.shape[1]
     if not wanted:
         return np.zeros((0, side, side, 3), np.uint8)
     real = resize_square(image[label == fold.minority], gan.image_size)

@@ -46,7 +46,7 @@ class Place:
     agree: Callable[[Row], Row] = dict
     """Rank 0's figures for every rank: best epoch and early stop must be the same everywhere."""
     tell: Callable[[Row], None] = _silent
-    """Hears of every step: step, loss, lr and whatever the learner tells."""
+    """Hears of every step: step (and of how many), loss, lr and whatever the learner tells."""
     cuts: int = 1
     """Into how many parts memory made an earlier attempt cut each piece of a batch."""
 
@@ -84,7 +84,8 @@ class Fit:
         trained = time.perf_counter() - started
         with self.average.applied() if self.average else contextlib.nullcontext():
             row |= self._validate()
-            row |= {"epoch": float(number + 1), "seconds": time.perf_counter() - started}
+            clock = {"epoch": number + 1, "step": self.learner.step, "seconds": time.perf_counter() - started}
+            row |= {key: float(value) for key, value in clock.items()}
             row = self.place.agree(row | {"train_seconds": trained})
             self._require_finite(row["loss"], number, "")
             self._keep_best(row)
@@ -103,7 +104,8 @@ class Fit:
                 self._require_finite(row["loss"], number, f", step {steps} of {self.feed.steps}")
             if self.average:
                 self.average.update(self.learner.step)
-            self.place.tell({"step": float(self.learner.step), **row, "lr": self.learner.rate})
+            clock = {"step": float(self.learner.step), "of": float(self.learner.total_steps)}
+            self.place.tell({**clock, **row, "lr": self.learner.rate})
         return {key: value / steps for key, value in sums.items()}
 
     def _require_finite(self, loss: float, epoch: int, step: str) -> None:

@@ -111,6 +111,15 @@ def _training_error(job: Job, error: BaseException) -> CotrayError:
 # ---- progress --------------------------------------------------------------------------------------
 
 
+CLOCKS = ("step", "of", "epoch")
+"""What counts, and is no figure."""
+
+
+def _shown(row: Row) -> str:
+    hidden = (*CLOCKS, "seconds", "train_seconds", "lr")
+    return "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key not in hidden)
+
+
 @ray.remote
 class Board:
     """Where rank 0 posts figures for the driver to read, and where an attempt leaves word for the next."""
@@ -163,13 +172,16 @@ class _relay:
                 self.at.say(post)
             elif kind == "step":
                 self._log(post, "step", "step_")
+                self.at.voice.progress(
+                    f"{self.job.name} steps", int(post["step"]), int(post["of"]), _shown(post)
+                )
             else:
                 self._log(post, "epoch", "")
-                hidden = ("epoch", "seconds", "train_seconds")
-                shown = "  ".join(f"{k} {v:.3f}" for k, v in post.items() if k not in hidden)
-                self.at.voice.progress(self.job.name, int(post["epoch"]), self.job.config.epochs, shown)
+                self.at.voice.progress(
+                    self.job.name, int(post["epoch"]), self.job.config.epochs, _shown(post)
+                )
 
     def _log(self, row: Row, axis: str, prefix: str) -> None:
         """Figures of a step stand apart from those of an epoch: their axes differ."""
-        figures = {f"{self.job.name}_{prefix}{k}": v for k, v in row.items() if k != axis}
+        figures = {f"{self.job.name}_{prefix}{k}": v for k, v in row.items() if k not in CLOCKS}
         self.at.tracker.metrics(figures, step=int(row[axis]))
