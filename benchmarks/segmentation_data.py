@@ -75,10 +75,9 @@ def load(folder: Path, config: Config, limit: int | None = None) -> Sets:
     apart = held_out([photo.group for photo in jtsc], VALIDATION, SEED)
     train = [p for p in jtsc if p.group not in apart] + at["train"]
     valid = [p for p in jtsc if p.group in apart] + at.get("val", [])
-    bccd = _bccd(folder / "bccd", config, limit)
     tests = {
         "all-idb2": at["test"],
-        "bccd": bccd,
+        "bccd": bccd(folder / "bccd", config, limit),
     }
     return Sets(train, valid, tests)
 
@@ -107,9 +106,10 @@ def _idb2(folder: Path, config: Config, limit: int | None) -> list[Photo]:
     return _photos(paths, [[mask] for mask in putzu], config, second=shared)
 
 
-def _bccd(folder: Path, config: Config, limit: int | None) -> list[Photo]:
+def bccd(folder: Path, config: Config, limit: int | None, *, odd: bool = True) -> list[Photo]:
+    """BCCD's odd-numbered images, or its even-numbered ones, which served to choose constants."""
     paths = sorted((folder / "images").glob("*.jpg"))
-    paths = spread([path for path in paths if int(path.stem[-5:]) % 2 == 1], limit)
+    paths = spread([path for path in paths if int(path.stem[-5:]) % 2 == odd], limit)
     names = [path.stem.replace("BloodImage_", "BloodImage_Mask_") for path in paths]
     # 155 is cytoplasm, 255 nucleus, the rest comes from interpolation between them and 0.
     masks = [_pieces(_grey(folder / "masks" / f"{name}.png") > 155 // 2) for name in names]
