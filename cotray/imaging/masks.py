@@ -16,6 +16,8 @@ from cotray.errors import DataError
 
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
+SPECK = 20
+"""A piece of a mask this many times smaller than the largest is no cell."""
 
 
 def encode_rle(mask_HW: Mask) -> list[int]:
@@ -55,6 +57,26 @@ def clean_mask(mask_HW: Mask) -> Mask:
     cv2.floodFill(outside, None, (0, 0), 2)  # the padding joins all background that reaches the edge
     out[y0:y1, x0:x1] = (outside != 2)[1:-1, 1:-1]
     return out
+
+
+def own_cell(mask_HW: Mask) -> Mask:
+    """The piece of a single cell's mask that is the cell: the 8-connected one that holds the image's middle,
+    else the nearest to it; an empty mask stays empty.
+
+    Painters of single-cell sets mark neighbours, too, where the edge of the image cuts them (ALL-IDB2's
+    masks by Banik: 21 of 260). Those may well be the larger piece, but the middle is the cell's. Pieces
+    smaller than a twentieth of the largest are specks, and left out.
+    """
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask_HW.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return np.asarray(mask_HW, bool)
+    area = stats[1:, cv2.CC_STAT_AREA]
+    middle = (np.array(mask_HW.shape) - 1) / 2
+    away = [
+        np.hypot(*(np.argwhere(parts == number) - middle).T).min() if pixels * SPECK >= area.max() else np.inf
+        for number, pixels in enumerate(area, start=1)
+    ]
+    return np.asarray(parts == 1 + int(np.argmin(away)))
 
 
 def mask_box(mask_HW: Mask) -> Box | None:

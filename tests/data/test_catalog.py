@@ -16,7 +16,7 @@ from cotray.data.decode import decode_mask_file
 from cotray.data.phantom import phantom_index
 from cotray.data.records import ImageRecord
 from cotray.errors import UnknownNameError
-from cotray.imaging.masks import iou
+from cotray.imaging.masks import iou, own_cell
 
 
 def records(**counts: int) -> list[ImageRecord]:
@@ -84,3 +84,20 @@ def test_both_annotators_of_all_idb2_are_read_alike(shared_data: Callable[[str],
         a, b = (decode_cell_mask("all-idb2", decode_mask_file(f.read_bytes()), f.name) for f in (file, other))
         agreement.append(iou(a, b))
     assert len(agreement) == 13 and np.mean(agreement) > 0.88
+
+
+@pytest.mark.data
+def test_banik_paints_neighbours_in_21_images_whose_own_cell_is_putzus(
+    shared_data: Callable[[str], Path],
+) -> None:
+    root, before, after = shared_data("all-idb2"), [], []
+    for file in sorted((root / "masks-banik").glob("*")):
+        other = next((root / "masks-putzu").glob(f"{file.stem}.*"))
+        a, b = (decode_cell_mask("all-idb2", decode_mask_file(f.read_bytes()), f.name) for f in (file, other))
+        own = own_cell(a)
+        if not np.array_equal(own, a):
+            before.append(iou(a, b))
+            after.append(iou(own, b))
+        assert np.array_equal(own_cell(b), b), "his masks are of one cell"
+    assert len(after) == 21
+    assert min(after) > 0.85 and max(before) < 0.91 and np.mean(after) - np.mean(before) > 0.2

@@ -8,9 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from cotray.errors import DataError
-from cotray.imaging.masks import clean_mask, cut_cell, decode_rle, dice, encode_rle, iou, mask_box
+from cotray.imaging.masks import (
+    clean_mask,
+    cut_cell,
+    decode_rle,
+    dice,
+    encode_rle,
+    iou,
+    mask_box,
+    own_cell,
+)
 
 Mask = NDArray[np.bool_]
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
@@ -60,6 +70,30 @@ def test_clean_mask_keeps_the_largest_part_and_fills_it() -> None:
     mask[11:14, 11:14] = False
     mask[30:34, 30:34] = True
     assert np.array_equal(clean_mask(mask), whole)
+
+
+def test_the_cell_in_the_middle_is_kept_and_not_a_larger_one_that_the_edge_cuts() -> None:
+    cell, neighbour = disc(60, 8, 27, 31), disc(60, 16, 2, 58)
+    assert neighbour.sum() > cell.sum() and neighbour[:, 0].any()
+    assert np.array_equal(own_cell(cell | neighbour), cell)
+
+
+def test_the_piece_nearest_to_the_middle_is_the_cell_where_none_holds_it() -> None:
+    ring = disc(60, 12) & ~disc(60, 6)  # as of a cell whose nucleus was not painted
+    speck = np.zeros((60, 60), bool)
+    speck[29, 28] = True
+    assert np.array_equal(own_cell(ring | speck | disc(60, 9, 55, 5)), ring)
+
+
+@given(masks)
+@settings(deadline=None, max_examples=50)
+def test_an_own_cell_is_one_whole_piece_of_its_mask(mask: Mask) -> None:
+    own = own_cell(mask)
+    parts, count = label(mask, np.ones((3, 3)))
+    assert own.any() == mask.any() and not (own & ~mask).any()
+    assert len({int(part) for part in parts[own]}) == min(count, 1)
+    assert np.array_equal(own, np.isin(parts, parts[own]) & mask)
+    assert np.array_equal(own_cell(own), own)
 
 
 def test_clean_mask_leaves_bays_open() -> None:
