@@ -67,7 +67,7 @@ class Sets:
 
 def load(folder: Path, config: Config, limit: int | None = None) -> Sets:
     """Read, enhance, group and halve; ``limit`` images of each set, if given."""
-    jtsc, idb = _jtsc(folder / "jtsc", config, limit), _idb2(folder / "all-idb2", config, limit)
+    jtsc, idb = _jtsc(folder / "jtsc", config, limit), idb2(folder / "all-idb2", config, limit)
     labels = [int(photo.name[-1]) for photo in idb]
     groups = [photo.group for photo in idb]
     sides = make_split(groups, labels, SplitConfig(test_fraction=0.5, val_fraction=VALIDATION), SEED)
@@ -98,7 +98,8 @@ def _jtsc(folder: Path, config: Config, limit: int | None) -> list[Photo]:
     return _photos(paths, masks, config)
 
 
-def _idb2(folder: Path, config: Config, limit: int | None) -> list[Photo]:
+def idb2(folder: Path, config: Config, limit: int | None = None) -> list[Photo]:
+    """ALL-IDB2 with Putzu's masks, and Banik's as the second annotator's."""
     paths = spread(sorted((folder / "img").glob("*.tif")), limit)
     putzu = [_colour(folder / "masks-putzu" / path.name).min(axis=2) <= 200 for path in paths]
     banik = [_grey(folder / "masks-banik" / f"{path.stem}.png") > 20 for path in paths]
