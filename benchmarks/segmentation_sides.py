@@ -143,11 +143,13 @@ def affordable(learner: Learner, arrays: Arrays, config: Config, cpu_s: float) -
     return max(1, int(cpu_s / ((time.process_time() - begun) / 4)))
 
 
-def fit(learner: Learner, train: Arrays, valid: Arrays, steps: int, batch_size: int) -> Trained:
-    """So many steps; the weights that were best on the validation part."""
+def fit(
+    learner: Learner, train: Arrays, valid: Arrays, steps: int, batch_size: int, seed: int = SEED
+) -> Trained:
+    """So many steps; the weights that were best on the validation part. ``seed``: of order and turns."""
     learner.prepare(torch.device("cpu"), lambda net: net, steps)
-    rng, order = np.random.default_rng(derive_seed(SEED, 2)), np.zeros(0, np.int64)
-    torch.manual_seed(derive_seed(SEED, 3))
+    rng, order = np.random.default_rng(derive_seed(seed, 2)), np.zeros(0, np.int64)
+    torch.manual_seed(derive_seed(seed, 3))
     best, weights = -1.0, {}
     every = max(1, steps // VALIDATIONS)
     begun, wall, cpu = time.process_time(), 0.0, 0.0

@@ -1,6 +1,6 @@
 """What the LeuSAM that comes with cotray is worth on photographs: as it is, and as a start for training.
 
-    python -m benchmarks.shipped_real --data FOLDER [--weights FILE ...] [--steps 100,300] [--seeds 3]
+    python -m benchmarks.shipped_real --data FOLDER [--weights FILE ...] [--steps 100,300]
 
 FOLDER holds `jtsc`, `all-idb2` and `bccd`; halves as in benchmarks/segmentation_data.py. What is chosen
 (which file is shipped, whether training starts from it) is chosen on JTSC, ALL-IDB2's other half and BCCD's
@@ -57,7 +57,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of jtsc, all-idb2 and bccd")
     parser.add_argument("--weights", type=Path, nargs="+", default=[shipped_path()])
     parser.add_argument("--steps", default="", help="budgets of training, as 100,300")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--seeds", default="0,1,2", help="of the networks, the order of windows and their turns"
+    )
     parser.add_argument("--only", choices=("scratch", "shipped"), help="one of the two starts")
     return parser.parse_args()
 
@@ -102,10 +104,10 @@ def starts(given: argparse.Namespace) -> None:
             score = validate(learner, valid, config.segment.train.batch_size)
             print(json.dumps({"start": start.digest[:12], "steps": 0, "val_iou": round(score, 4)}))
         for steps in map(int, given.steps.split(",")):
-            for seed in range(given.seeds):
+            for seed in map(int, given.seeds.split(",")):
                 row = {"start": start.digest[:12] if start else "scratch", "steps": steps, "seed": seed}
                 learner = learner_from(start.weights if start else None, config, seed)
-                print(json.dumps(row | trained(learner, train, valid, steps, sets, config)), flush=True)
+                print(json.dumps(row | trained(learner, train, valid, steps, seed, sets, config)), flush=True)
 
 
 def learner_from(weights: Weights | None, config: Config, seed: int) -> LeuSamLearner:
@@ -117,11 +119,17 @@ def learner_from(weights: Weights | None, config: Config, seed: int) -> LeuSamLe
 
 
 def trained(
-    learner: LeuSamLearner, train: Arrays, valid: Arrays, steps: int, sets: Sets, config: Config
+    learner: LeuSamLearner,
+    train: Arrays,
+    valid: Arrays,
+    steps: int,
+    seed: int,
+    sets: Sets,
+    config: Config,
 ) -> dict[str, float]:
     """IoU on the validation windows, which choose, and on the tested sets."""
     begun = time.process_time()
-    fitted = fit(learner, train, valid, steps, config.segment.train.batch_size)
+    fitted = fit(learner, train, valid, steps, config.segment.train.batch_size, SEED + seed)
     facts = {"val_iou": round(fitted.facts["val_iou"], 4), "cpu_s": round(time.process_time() - begun)}
     tested = {n: figures(fitted.weights, photos, config)["mean"] for n, photos in sets.tests.items()}
     return facts | tested
