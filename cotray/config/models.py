@@ -55,7 +55,12 @@ class SegmentConfig(Section):
     model: Literal["leusam", "unet", "unetpp", "otsu"] = "leusam"
     """`unet` and `unetpp` (UNet++) learn from the same windows; `otsu` (and watershed) learns nothing."""
     variant: Literal["tiny", "vit_b", "vit_l", "vit_h"] = "tiny"
-    """`tiny` trains from scratch; the others start from your SAM checkpoint."""
+    """`tiny` is small enough to train whole (see `start`); the others start from your SAM checkpoint."""
+    start: Literal["scratch", "shipped"] = "scratch"
+    """What training of `tiny` starts from. `scratch`: random weights. `shipped`: the LeuSAM that comes with
+    cotray, which has seen drawn cells only; it must be the network that these settings describe (sizes,
+    window, masks as by default). Where the data set has too few masks (below 20) there is nothing to learn
+    from but drawings, which it knows already: then it is used as it is, without any training."""
     checkpoint: str | None = None
     """SAM checkpoint file for `vit_*`."""
     masks: Literal["single", "best_of_three"] = "single"

@@ -28,7 +28,7 @@ KEPT_WHOLE = "gaussian_matrix"
 """Positions are sines of up to hundreds of radians; half precision would move them."""
 NO_PART = {
     *("train", "phantom_cells", "jitter", "points", "checkpoint", "cell_size", "cell_margin"),
-    *("lora_rank", "cache", "turned_copies", "unet_width", "unet_stride"),
+    *("lora_rank", "cache", "turned_copies", "unet_width", "unet_stride", "start"),
 }
 """Settings that leave a trained `tiny` LeuSAM as it is."""
 _REINSTALL = "Install cotray again: pip install --force-reinstall cotray."
@@ -110,5 +110,11 @@ def digest(weights: Mapping[str, Tensor]) -> str:
 
 def fits(segment: SegmentConfig, shipped: Shipped) -> bool:
     """Whether the shipped network is the one that these settings describe, and sees images alike."""
+    return not differing(segment, shipped)
+
+
+def differing(segment: SegmentConfig, shipped: Shipped) -> dict[str, tuple[Any, Any]]:
+    """Settings of the network, and of what it sees, where the two differ: name -> (mine, theirs)."""
     mine, theirs = segment.model_dump(), shipped.segment.model_dump()
-    return all(mine[name] == theirs[name] for name in mine if name not in NO_PART)
+    names = (name for name in mine if name not in NO_PART and mine[name] != theirs[name])
+    return {name: (mine[name], theirs[name]) for name in names}

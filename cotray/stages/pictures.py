@@ -69,7 +69,9 @@ def history_figures(at: StageRun) -> dict[str, bytes]:
     for stage, model in ((stage, model) for stage, models in TRAINED.items() for model in models):
         folder = at.run.stage(stage)
         if folder.exists(f"{model}.history.json"):
-            found[model] = history_figure(folder.read_json(f"{model}.history.json"))
+            history = folder.read_json(f"{model}.history.json")
+            if history:  # empty where weights were taken as they are
+                found[model] = history_figure(history)
     return found
 
 

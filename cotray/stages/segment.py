@@ -12,7 +12,7 @@ from cotray import manifest
 from cotray.config import Config
 from cotray.data.decode import encode_png
 from cotray.errors import EmptyDatasetError
-from cotray.imaging.masks import decode_rle, encode_rle, iou
+from cotray.imaging.masks import decode_rle, encode_rle, iou, own_cell
 from cotray.predictor import Cell, build_segmenter, cut_cells
 from cotray.preparation import carried
 from cotray.runs import StageResult
@@ -22,7 +22,7 @@ from cotray.stages.cluster import use_gpu
 from cotray.stages.images import Images, open_images
 from cotray.stages.ingest import single_cell
 from cotray.stages.parts import Plan, read_parts, run_parts
-from cotray.stages.sam_checkpoint import checkpoint_mark, require_checkpoint
+from cotray.stages.segment_start import require_start, start_mark
 from cotray.stages.segment_training import train_segmenter
 
 
@@ -37,7 +37,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     images = ingest.read_parquet("manifest.parquet")
     parts = at.run.need("ingest").result.counts["parts"]
     source = open_images(ingest)
-    weights, origin = train_segmenter(config, at, images, source, parts)
+    weights, learned = train_segmenter(config, at, images, source, parts)
     device = "cuda" if use_gpu(config.compute) else "cpu"
     work = functools.partial(_Cutter, config, weights, single_cell(config), source, device)
     plan = Plan("cells", work, _kept(images, parts), at.folder / "cells", actors=True)
@@ -50,8 +50,8 @@ def run(config: Config, at: StageRun) -> StageResult:
     at.folder.write_parquet("manifest.parquet", manifest.check(cells))
     without = sorted(set(images["id"].to_pylist()) - set(cells["image_id"].to_pylist()))
     at.folder.write_json("no_cell.json", without)
-    agreement = mask_agreement(cells, images, source, parts)
-    return _result(config, images, cells, without, agreement, origin)
+    agreement = mask_agreement(cells, images, source, parts, single_cell(config))
+    return _result(config, images, cells, without, agreement, learned)
 
 
 # ---- cutting ---------------------------------------------------------------------------------------
@@ -105,7 +105,9 @@ def _with_split(cells: pa.Table, images: pa.Table) -> pa.Table:
     return cells
 
 
-def mask_agreement(cells: pa.Table, images: pa.Table, source: Images, parts: int) -> list[float]:
+def mask_agreement(
+    cells: pa.Table, images: pa.Table, source: Images, parts: int, single: bool
+) -> list[float]:
     """IoU of the segmenter's mask with the true one, for test images that have one cell and a true mask."""
     test = set(manifest.where(images, split="test")["id"].to_pylist())
     rle = {
@@ -119,6 +121,7 @@ def mask_agreement(cells: pa.Table, images: pa.Table, source: Images, parts: int
             cell = rle.get(row["id"])
             mask = source.mask(row) if cell else None
             if cell is not None and mask is not None:
+                mask = own_cell(mask) if single else mask
                 found.append(iou(decode_rle(cell["mask_rle"], cell["height"], cell["width"]), mask))
     return found
 
@@ -129,14 +132,14 @@ def _result(
     cells: pa.Table,
     without: list[str],
     agreement: list[float],
-    origin: str,
+    learned: str,
 ) -> StageResult:
     counts = {"images": len(images), "cells": len(cells), "images_without_cell": len(without)}
     metrics = {"cells_per_image": len(cells) / max(1, len(images))}
     if agreement:
         metrics["test_mask_iou"] = float(np.mean(agreement))
     kind = SEGMENTERS[config.segment.model]
-    notes = [f"{kind.title} trained on {origin} masks"]
+    notes = [learned]
     if without:
         notes.append(f"{len(without)} images without a cell: no_cell.json")
     files = {"manifest": "manifest.parquet", "no_cell": "no_cell.json"}
@@ -148,10 +151,10 @@ def _result(
 STAGE = Stage(
     name="segment",
     summary="train LeuSAM; find, segment and cut every cell",
-    version=2,
+    version=3,
     sections=("roi", "segment"),
     needs=("ingest",),
     run=run,
-    extra=checkpoint_mark,
-    check=require_checkpoint,
+    extra=start_mark,
+    check=require_start,
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from cotray.config import Config, SegmentConfig
 from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.fitting.job import Arrays, Job
-from cotray.imaging.masks import mask_box
+from cotray.imaging.masks import mask_box, own_cell
 from cotray.imaging.roi import find_cells
 from cotray.learning import Learner, Weights, derive_seed
 from cotray.predictor import prepare
@@ -25,7 +25,9 @@ from cotray.stages.embeddings import embed_windows
 from cotray.stages.images import Images
 from cotray.stages.ingest import single_cell
 from cotray.stages.sam_checkpoint import fine_tunes, read_checkpoint
+from cotray.stages.segment_start import shipped_start
 from cotray.stages.training import fit
+from cotray.stages.weights import Fitted, save_fitted
 
 MIN_MASKS = 20
 """Fewer training masks than this and LeuSAM learns from phantoms instead."""
@@ -34,14 +36,26 @@ MIN_MASKS = 20
 def train_segmenter(
     config: Config, at: StageRun, images: pa.Table, source: Images, parts: int
 ) -> tuple[dict[str, Any], str]:
-    """(weights, which masks it learned from) of `segment.model`; no weights where nothing is learned."""
+    """(weights, a sentence on where they come from) of `segment.model`; no weights where nothing is learned.
+
+    Training starts from what `segment.start` says. Where the data set has too few masks, the shipped weights
+    are taken as they are: they have learned from more drawings than would be drawn here.
+    """
     kind = SEGMENTERS[config.segment.model]
     if kind.build_learner is None:
-        return {}, "no"
-    train, valid, origin = training_data(config, images, source, parts)
-    at.say(f"{kind.title} learns from {len(train['mask'])} {origin} masks")
+        return {}, f"{kind.title} trained on no masks"
+    items = mask_windows(config, images, source, parts)
+    enough, shipped = len(items["train"]) >= MIN_MASKS, shipped_start(config.segment)
+    if shipped and not enough:
+        at.say(f"{kind.title} as it comes with cotray: there are no masks to learn from")
+        save_fitted(at, config.segment.model, Fitted({config.segment.model: shipped.weights}))
+        return shipped.weights, f"{kind.title} as it comes with cotray, untrained here: too few masks"
+    train, valid = (_stack(items["train"]), _stack(items["val"])) if enough else phantom_windows(config)
+    origin = "real" if enough and config.dataset.name != "phantom" else "phantom"
+    start = ", from the weights that come with cotray" if shipped else ""
+    at.say(f"{kind.title} learns from {len(train['mask'])} {origin} masks{start}")
     fitted = fit(segmenter_job(config, train, valid, at), config.compute, at)
-    return fitted.weights[config.segment.model], origin
+    return fitted.weights[config.segment.model], f"{kind.title} trained on {origin} masks{start}"
 
 
 def segmenter_job(config: Config, train: Arrays, valid: Arrays, at: StageRun) -> Job:
@@ -72,7 +86,10 @@ def build_learner(segment: SegmentConfig, seed: int) -> Learner:
         return build_leusam_learner(segment, seed)
     build = SEGMENTERS[segment.model].build_learner
     assert build is not None  # what learns nothing has no job
-    return build(segment, seed)
+    learner = build(segment, seed)
+    if shipped := shipped_start(segment):
+        learner.load_weights({segment.model: shipped.weights})
+    return learner
 
 
 def build_leusam_learner(segment: SegmentConfig, seed: int) -> LeuSamLearner:
@@ -91,29 +108,31 @@ def whole_weights(build: Any, trained: Weights) -> Weights:
 # ---- training data ---------------------------------------------------------------------------------
 
 
-def training_data(config: Config, images: pa.Table, source: Images, parts: int) -> tuple[Arrays, Arrays, str]:
-    """(train, valid, origin) windows with masks; only images of those splits are looked at."""
-    items: dict[str, list[dict[str, NDArray[Any]]]] = {"train": [], "val": []}
+Items = list[dict[str, NDArray[Any]]]
+
+
+def mask_windows(config: Config, images: pa.Table, source: Images, parts: int) -> dict[str, Items]:
+    """Windows of cells that the data set has masks of, for `train` and `val`; other images are not read."""
+    items: dict[str, Items] = {"train": [], "val": []}
+    single = single_cell(config)
     split = dict(zip(images["id"].to_pylist(), images["split"].to_pylist(), strict=True))
     for part in range(parts):
         for row in source.rows(part):
             side = split.get(row["id"])
             if side in items and (mask := source.mask(row)) is not None:
-                items[side] += _windows(source.rgb(row), mask, config, single_cell(config))
-    if len(items["train"]) >= MIN_MASKS:
-        return (
-            _stack(items["train"]),
-            _stack(items["val"]),
-            "real" if config.dataset.name != "phantom" else "phantom",
-        )
+                mask = own_cell(mask) if single else mask
+                items[side] += _windows(source.rgb(row), mask, config, single)
+    return items
+
+
+def phantom_windows(config: Config) -> tuple[Arrays, Arrays]:
+    """(train, valid) windows of drawn cells."""
     drawn = _phantom_windows(config)
     cut = max(1, len(drawn) // 8)
-    return _stack(drawn[cut:]), _stack(drawn[:cut]), "phantom"
+    return _stack(drawn[cut:]), _stack(drawn[:cut])
 
 
-def _windows(
-    rgb: NDArray[np.uint8], mask: NDArray[np.bool_], config: Config, single: bool
-) -> list[dict[str, NDArray[Any]]]:
+def _windows(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], config: Config, single: bool) -> Items:
     """One training item for a mask, prompted by the box that the ROI step would give."""
     true = mask_box(mask)
     if true is None:
@@ -123,9 +142,10 @@ def _windows(
     return [training_windows(rgb, mask, box, config.segment)]
 
 
-def _phantom_windows(config: Config) -> list[dict[str, NDArray[Any]]]:
+def _phantom_windows(config: Config) -> Items:
     """Cells of phantom smears, single ones and fields, enhanced like the real images."""
-    wanted, items = config.segment.phantom_cells, []
+    wanted = config.segment.phantom_cells
+    items: Items = []
     seed = derive_seed(config.seed, 2) % 2**31
     layouts = ("all-idb2",) if single_cell(config) else ("all-idb2", "fields")
     specs = [spec for name in layouts for spec in phantom_index(name, max(4, wanted // 10), 10, seed)]
@@ -140,5 +160,5 @@ def _phantom_windows(config: Config) -> list[dict[str, NDArray[Any]]]:
     return items[:wanted]
 
 
-def _stack(items: list[dict[str, NDArray[Any]]]) -> Arrays:
+def _stack(items: Items) -> Arrays:
     return {key: np.stack([item[key] for item in items]) for key in items[0]} if items else {}

@@ -19,7 +19,7 @@ from cotray.imaging.masks import iou
 from cotray.imaging.roi import find_cells
 from cotray.segmentation.leusam import build_leusam
 from cotray.segmentation.predictor import CellSegmenter
-from cotray.segmentation.shipped import Shipped, digest, fits, load_shipped, pack, shipped_path
+from cotray.segmentation.shipped import Shipped, differing, digest, fits, load_shipped, pack, shipped_path
 
 SMALL = SegmentConfig(image_size=64, embed_dim=16, depth=1, heads=2, prompt_dim=16)
 SEED = 404
@@ -68,6 +68,7 @@ def test_the_network_is_the_one_that_the_default_settings_describe() -> None:
         {"detail": 0},
     ):
         assert not fits(SegmentConfig.model_validate(other), shipped()), other
+        assert set(differing(SegmentConfig.model_validate(other), shipped())) == set(other)
 
 
 def test_what_is_packed_is_what_is_read(tmp_path: Path) -> None:
