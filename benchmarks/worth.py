@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/worth"))
     parser.add_argument("--tag", default="tiny", help="names what --set says, in the file of answers")
-    parser.add_argument("--arms", nargs="*", help="only these")
+    parser.add_argument("--arms", nargs="*", help="only these; or other backbones by name, alone")
     parser.add_argument("--tried", nargs="*", help="only these settings")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -118,7 +118,8 @@ def table(path: Path, out: Path) -> str:
     with np.load(out / f"{name}.npz") as arrays:
         label_M, group_M = arrays["label_M"], arrays["group_M"]
     rows = answers(path)
-    folds = {arm: {row["fold"]: row for row in rows if row["arm"] == arm} for arm in (FLOOR, *CELL_ARMS)}
+    arms = dict.fromkeys([FLOOR, *CELL_ARMS, *(row["arm"] for row in rows)])
+    folds = {arm: {row["fold"]: row for row in rows if row["arm"] == arm} for arm in arms}
     head = f"**{name}, {tag}** ({len(label_M)} images, {len(set(group_M))} groups, {FOLDS} folds)\n\n"
     columns = ("balanced accuracy", "interval over groups", "AUROC", "interval over groups")
     head += f"| | {' | '.join(columns)} | the method less this | CPU s a fold |\n"

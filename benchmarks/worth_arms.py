@@ -197,7 +197,7 @@ def scores(fold: Fold, arm: str) -> dict[str, object]:
     """Test images' probabilities, the operating point from validation images, seconds of CPU."""
     begun = time.process_time()
     fold.notes = {}
-    prob_M = floor(fold) if arm == FLOOR else images(fold, CELL_ARMS[arm](fold))
+    prob_M = floor(fold) if arm == FLOOR else images(fold, answer(fold, arm))
     val, test = fold.side_M == "val", fold.side_M == "test"
     return {
         "arm": arm,
@@ -208,6 +208,11 @@ def scores(fold: Fold, arm: str) -> dict[str, object]:
         "cpu": time.process_time() - begun,
         "notes": fold.notes,
     }
+
+
+def answer(fold: Fold, arm: str) -> Prob:
+    """An arm's, or that of the backbone of this name alone."""
+    return CELL_ARMS[arm](fold) if arm in CELL_ARMS else linear(fold, arm)
 
 
 def images(fold: Fold, prob_N: Prob) -> Prob:
