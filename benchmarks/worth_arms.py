@@ -20,7 +20,7 @@ from cotray.classification.calibration import sigmoid
 from cotray.config import Config, SplitConfig
 from cotray.data.splits import make_split
 from cotray.evaluation.aggregate import aggregate_cells
-from cotray.evaluation.floor import ColourFloor
+from cotray.evaluation.floor import ColourFloor, colour_histogram
 from cotray.evaluation.metrics import steady_threshold
 from cotray.features.grafr import GraFR
 from cotray.features.learner import BackboneLearner
@@ -181,7 +181,16 @@ def drawn(fold: Fold) -> NDArray[np.uint8]:
     return resize_square(made, side)
 
 
+def cell_colours(fold: Fold) -> Prob:
+    """The forest on colour histograms of cells: what colour says without the background."""
+    colour_NH = np.stack([colour_histogram(image) for image in fold.cells.image_NSS3])
+    train = fold.side_N == "train"
+    forest = ColourFloor(fold.config.evaluate.floor_trees, seed=fold.seed % 2**32)
+    return forest.fit(colour_NH[train], fold.label_N[train]).predict_proba(colour_NH)
+
+
 CELL_ARMS: dict[str, Callable[[Fold], Prob]] = {
+    "colour of the cells alone": cell_colours,
     "resnet18": lambda fold: linear(fold, "resnet18"),
     "backbone": lambda fold: linear(fold, "cotconet"),
     "backbone, HDLC": lambda fold: hdlc(fold, fold.features("cotconet"), select=False),
