@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import uuid
@@ -244,7 +245,8 @@ class Folder:
 
 def _walk(root: str) -> dict[str, tuple[int, str]]:
     """All files below a folder of this machine, by relative posix path; a folder linked twice counts once."""
-    found, seen = {}, set()
+    found: dict[str, tuple[int, str]] = {}
+    seen: set[str] = set()
     for folder, inner, names in os.walk(root, onerror=_refuse, followlinks=True):
         here = os.path.realpath(folder)
         if here in seen:
@@ -252,12 +254,21 @@ def _walk(root: str) -> dict[str, tuple[int, str]]:
             continue
         seen.add(here)
         inner[:] = sorted(name for name in inner if name not in SYSTEM_FOLDERS)
-        for name in names:
-            path = Path(folder, name)
-            mark = path.stat() if path.exists() else None  # a link may lead nowhere
-            size = (mark.st_size, str(mark.st_mtime)) if mark else (0, "")
-            found[path.relative_to(root).as_posix()] = size
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        found |= {prefix + name: _size(f"{folder}/{name}") for name in names}
     return found
+
+
+def _size(path: str) -> tuple[int, str]:
+    """(bytes, modification mark) of a file of this machine; a link may lead nowhere."""
+    try:
+        mark = os.stat(path)  # noqa: PTH116 - a pathlib.Path for each of many files costs more than the stat
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0, ""
+        raise
+    return mark.st_size, str(mark.st_mtime)
 
 
 def _refuse(error: OSError) -> None:

@@ -167,7 +167,7 @@ def _run(model: nn.Module, x_13HW: Tensor) -> Tensor:
 
 def _on_lightness(rgb: Rgb, change: Callable[[Plane], Plane]) -> Rgb:
     lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)
-    lab[..., 0] = change(np.ascontiguousarray(lab[..., 0]))
+    cv2.insertChannel(change(cv2.extractChannel(lab, 0)), lab, 0)
     return np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), np.uint8)
 
 

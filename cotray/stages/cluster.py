@@ -20,6 +20,11 @@ DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
+OWN = "cotray"
+"""A resource, of which there is one, in a Ray that cotray started for itself on this machine."""
+OWN_STEPS = 10_000
+"""Ray counts resources in steps of a ten-thousandth."""
+
 
 def connect(verbose: bool = False) -> None:
     """Use the Ray that is there (a job's, RAY_ADDRESS, or this process'), else start one here."""
@@ -30,10 +35,18 @@ def connect(verbose: bool = False) -> None:
     if not ray.is_initialized():
         level = logging.INFO if verbose else logging.ERROR
         options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose}
-        if not os.environ.get("RAY_ADDRESS"):
-            options |= {"include_dashboard": False}
-        ray.init(**options)
+        try:
+            ray.init(**options | _of_own())
+        except ValueError:  # there is a Ray on this machine already: it is joined as it is
+            ray.init(**options)
     _quiet_data(verbose)
+
+
+def _of_own() -> dict[str, Any]:
+    """Options of a Ray that is started here; joining one, by an address, takes none of them."""
+    if os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        return {}
+    return {"include_dashboard": False, "resources": {OWN: 1}}
 
 
 def _quiet_data(verbose: bool) -> None:
@@ -52,6 +65,13 @@ def cpus() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def own_share() -> float:
+    """What a task of one CPU takes of :data:`OWN`, so that as many run as there are CPUs; 0 in a cluster."""
+    import ray
+
+    return OWN_STEPS // cpus() / OWN_STEPS if OWN in ray.cluster_resources() else 0.0
 
 
 def use_gpu(compute: ComputeConfig) -> bool:

@@ -9,11 +9,12 @@ A part travels with its own items: what a task is sent does not grow with the wh
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import ray.data
 
@@ -21,14 +22,13 @@ from cotray import errors, manifest
 from cotray.config import ComputeConfig
 from cotray.errors import CotrayError
 from cotray.stages.base import StageRun
-from cotray.stages.cluster import cpus, use_gpu
+from cotray.stages.cluster import OWN, cpus, own_share, use_gpu
 from cotray.storage import Folder
 
 Work = Callable[[int, Any], pa.Table]
 """(part number, that part's items) -> rows with pixels."""
 MOST_PARTS = 8
-"""A task takes at most so many parts. Ray Data looks about ten times a second for tasks that are over, and
-for that long a core waits after each: few tasks waste less, and more say sooner how far the work is."""
+"""A task takes at most so many parts. Few tasks cost less, and more say sooner how far the work is."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,23 @@ def run_parts(plan: Plan, compute: ComputeConfig, at: StageRun) -> None:
     if not todo:
         return
     shares = [[i] for i in todo] if plan.actors else _shares(todo, cpus())
-    blocks = [pd.DataFrame({"part": share, "items": [plan.items[i] for i in share]}) for share in shares]
-    dataset = ray.data.from_pandas(blocks).map_batches(
+    dataset = ray.data.from_arrow([_block(plan, share) for share in shares]).map_batches(
         _PartWorker if plan.actors else _stateless(plan),
-        batch_size=1,
-        batch_format="pandas",
-        **(_actor_options(plan, compute, len(todo)) if plan.actors else {}),
+        batch_size=None,
+        batch_format="pyarrow",
+        **(_actor_options(plan, compute, len(todo)) if plan.actors else _task_options()),
     )
     done, rows = total - len(todo), 0
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
-        _raise_told(batch["error"])
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        _raise_told(batch["error"].to_pylist())
         done += len(batch)
-        rows += int(batch["rows"].sum())
+        rows += sum(batch["rows"].to_pylist())
         at.voice.progress(plan.what, done, total, f"{rows} rows")
+
+
+def _block(plan: Plan, share: Sequence[int]) -> pa.Table:
+    """What a task is sent."""
+    return pa.table({"part": share, "items": [pickle.dumps(plan.items[i]) for i in share]})
 
 
 def _shares(parts: Sequence[int], workers: int) -> Iterator[Sequence[int]]:
@@ -78,6 +82,20 @@ def _shares(parts: Sequence[int], workers: int) -> Iterator[Sequence[int]]:
         size = max(1, min(MOST_PARTS, (len(parts) - start) // (2 * workers)))
         yield parts[start : start + size]
         start += size
+
+
+def _task_options() -> dict[str, Any]:
+    """One task for each core; in a Ray of this machine only, another for each waits for a core.
+
+    Ray Data takes up to 0.2 s to see that a task is over and to begin another, and a core stands still
+    meanwhile; and for the first second it begins a single task, not knowing yet how many cores there are. So
+    its own count is put aside (`num_cpus=0`), and Ray is given twice as many tasks as there are cores, of
+    which it runs one on each, by a resource that Ray Data does not count. A cluster has no such resource.
+    """
+    if not (share := own_share()):
+        return {"num_cpus": 1}
+    ahead = ray.data.TaskPoolStrategy(size=2 * cpus())
+    return {"num_cpus": 0, "resources": {OWN: share}, "compute": ahead}
 
 
 def _actor_options(plan: Plan, compute: ComputeConfig, parts: int) -> dict[str, Any]:
@@ -92,10 +110,10 @@ def _actor_options(plan: Plan, compute: ComputeConfig, parts: int) -> dict[str, 
     }
 
 
-def _stateless(plan: Plan) -> Callable[[pd.DataFrame], pd.DataFrame]:
+def _stateless(plan: Plan) -> Callable[[pa.Table], pa.Table]:
     build, out = plan.build, plan.out
 
-    def work(batch: pd.DataFrame) -> pd.DataFrame:
+    def work(batch: pa.Table) -> pa.Table:
         return _PartWorker(build, out)(batch)
 
     return work
@@ -107,24 +125,41 @@ class _PartWorker:
     def __init__(self, build: Callable[[], Work], out: Folder) -> None:
         self.work, self.out = build(), out
 
-    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        pairs = zip(batch["part"], batch["items"], strict=True)
-        return pd.DataFrame([self._told(int(part), items) for part, items in pairs])
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        told: list[Future[dict[str, Any]]] = []
+        with ThreadPoolExecutor(1) as writer:  # a part goes to the disk while the next one is made
+            for part, items in zip(batch["part"].to_pylist(), batch["items"].to_pylist(), strict=True):
+                made = self._make(part, items)
+                if told:
+                    told[-1].result()  # no more than one part waits in memory
+                told.append(writer.submit(self._write, part, made))
+        return pa.Table.from_pylist([one.result() for one in told])
 
-    def _told(self, part: int, items: Any) -> dict[str, Any]:
+    def _make(self, part: int, items: bytes) -> pa.Table | CotrayError | None:
+        """The part's rows, or what went wrong; None where a task that was killed later wrote it."""
         try:
-            return {"part": part, "rows": self._one(part, items), "error": ""}
+            if self.out.exists(part_name(part)):
+                return None
+            return self.work(part, pickle.loads(items))
         except CotrayError as error:
-            return {"part": part, "rows": 0, "error": json.dumps([type(error).__name__, *error.args])}
+            return error
 
-    def _one(self, part: int, items: Any) -> int:
-        if self.out.exists(part_name(part)):
-            return 0  # done by a task that was killed later
-        rows = self.work(part, items)
-        if "part" in rows.schema.names:
-            rows = manifest.assign(rows, "part", [part] * len(rows))
-        self.out.write_parquet(part_name(part), rows)
-        return len(rows)
+    def _write(self, part: int, made: pa.Table | CotrayError | None) -> dict[str, Any]:
+        if isinstance(made, pa.Table):
+            try:
+                self.out.write_parquet(part_name(part), _numbered(made, part))
+            except CotrayError as error:
+                made = error
+        if isinstance(made, CotrayError):
+            return {"part": part, "rows": 0, "error": json.dumps([type(made).__name__, *made.args])}
+        return {"part": part, "rows": 0 if made is None else len(made), "error": ""}
+
+
+def _numbered(rows: pa.Table, part: int) -> pa.Table:
+    """The rows, naming their part where they have a column for it."""
+    if "part" not in rows.schema.names:
+        return rows
+    return manifest.assign(rows, "part", [part] * len(rows))
 
 
 def _raise_told(told: Iterable[str]) -> None:

@@ -39,7 +39,7 @@ def test_what_a_killed_worker_had_done_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "killed").exists()
     assert found == [number**2 for number in range(60)]
     calls = [len((tmp_path / f"calls-{part}").read_text()) for part in range(20)]
-    assert calls == [1] * 20
+    assert sum(calls) <= 21 and max(calls) <= 2  # but for one part at most, that was on its way to the disk
 
 
 def test_parts_that_are_there_are_not_done_again(tmp_path: Path) -> None:
