@@ -9,12 +9,12 @@ A part travels with its own items: what a task is sent does not grow with the wh
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import ray.data
 
@@ -56,23 +56,19 @@ def run_parts(plan: Plan, compute: ComputeConfig, at: StageRun) -> None:
     if not todo:
         return
     shares = [[i] for i in todo] if plan.actors else _shares(todo, cpus())
-    dataset = ray.data.from_arrow([_block(plan, share) for share in shares]).map_batches(
+    blocks = [pd.DataFrame({"part": share, "items": [plan.items[i] for i in share]}) for share in shares]
+    dataset = ray.data.from_pandas(blocks).map_batches(
         _PartWorker if plan.actors else _stateless(plan),
         batch_size=None,
-        batch_format="pyarrow",
+        batch_format="pandas",
         **(_actor_options(plan, compute, len(todo)) if plan.actors else _task_options()),
     )
     done, rows = total - len(todo), 0
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        _raise_told(batch["error"].to_pylist())
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
+        _raise_told(batch["error"])
         done += len(batch)
-        rows += sum(batch["rows"].to_pylist())
+        rows += int(batch["rows"].sum())
         at.voice.progress(plan.what, done, total, f"{rows} rows")
-
-
-def _block(plan: Plan, share: Sequence[int]) -> pa.Table:
-    """What a task is sent."""
-    return pa.table({"part": share, "items": [pickle.dumps(plan.items[i]) for i in share]})
 
 
 def _shares(parts: Sequence[int], workers: int) -> Iterator[Sequence[int]]:
@@ -110,10 +106,10 @@ def _actor_options(plan: Plan, compute: ComputeConfig, parts: int) -> dict[str, 
     }
 
 
-def _stateless(plan: Plan) -> Callable[[pa.Table], pa.Table]:
+def _stateless(plan: Plan) -> Callable[[pd.DataFrame], pd.DataFrame]:
     build, out = plan.build, plan.out
 
-    def work(batch: pa.Table) -> pa.Table:
+    def work(batch: pd.DataFrame) -> pd.DataFrame:
         return _PartWorker(build, out)(batch)
 
     return work
@@ -125,22 +121,22 @@ class _PartWorker:
     def __init__(self, build: Callable[[], Work], out: Folder) -> None:
         self.work, self.out = build(), out
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         told: list[Future[dict[str, Any]]] = []
         with ThreadPoolExecutor(1) as writer:  # a part goes to the disk while the next one is made
-            for part, items in zip(batch["part"].to_pylist(), batch["items"].to_pylist(), strict=True):
+            for part, items in zip(batch["part"].tolist(), batch["items"], strict=True):
                 made = self._make(part, items)
                 if told:
                     told[-1].result()  # no more than one part waits in memory
                 told.append(writer.submit(self._write, part, made))
-        return pa.Table.from_pylist([one.result() for one in told])
+        return pd.DataFrame([one.result() for one in told])
 
-    def _make(self, part: int, items: bytes) -> pa.Table | CotrayError | None:
+    def _make(self, part: int, items: Any) -> pa.Table | CotrayError | None:
         """The part's rows, or what went wrong; None where a task that was killed later wrote it."""
         try:
             if self.out.exists(part_name(part)):
                 return None
-            return self.work(part, pickle.loads(items))
+            return self.work(part, items)
         except CotrayError as error:
             return error
 
