@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cotray.config import TrainConfig
@@ -104,6 +105,13 @@ class Learner(ABC):
     @abstractmethod
     def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
         """Metrics over a whole split from the concatenated outputs of :meth:`predict_step`."""
+
+    def preview(self) -> NDArray[np.uint8] | None:
+        """A picture (H, W, 3) for people of what has been learned so far; None where there is none to show.
+
+        Networks are in evaluation mode; torch's global generator is left alone.
+        """
+        return None
 
     def prepare(
         self, device: torch.device, wrap: Wrap, total_steps: int, config: TrainConfig | None = None

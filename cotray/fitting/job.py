@@ -40,6 +40,8 @@ class Job:
     seed: int
     finish: Callable[[Weights], Weights] | None = None
     """Makes what is kept of the best weights, where the learner trains only a part of its networks."""
+    preview_every: int = 0
+    """Epochs between the learner's pictures (and after the first and last); 0 = none."""
 
 
 class Feed(Protocol):

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cotray.errors import MemoryShortageError, NonFiniteLossError
@@ -64,6 +66,8 @@ class Fit:
         self.best: dict[str, Any] | None = None
         self.stale = 0
         self.cuts = self.place.cuts
+        self.picture: NDArray[np.uint8] | None = None
+        """Of the epoch just over, where one was due."""
 
     @property
     def finished(self) -> bool:
@@ -89,7 +93,14 @@ class Fit:
             row = self.place.agree(row | {"train_seconds": trained})
             self._require_finite(row["loss"], number, "")
             self._keep_best(row)
+            self.picture = self.learner.preview() if self._shows() else None
         return row
+
+    def _shows(self) -> bool:
+        """Whether the epoch just over is one to be pictured; rank 0 does it for all."""
+        every, done = self.job.preview_every, len(self.history)
+        due = done == 1 or self.finished or (every and done % every == 0)
+        return bool(every and due and self.place.rank == 0)
 
     def _steps(self, number: int) -> Row:
         sums: Row = {}

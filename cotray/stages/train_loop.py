@@ -11,7 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cotray.errors import CotrayError, MemoryShortageError, WeightsError
@@ -79,6 +81,7 @@ def _epochs(fit: Fit, work: Work, teller: _Teller) -> dict[str, Any]:
     while not fit.finished:
         row = fit.epoch()
         teller.epoch(row)
+        teller.picture(row, fit.picture)
         if fit.finished or len(fit.history) % work.job.config.checkpoint_every == 0:
             kept = _checkpoint(fit, row, work, teller) or kept
     return {"epochs": len(fit.history), "kept": kept}
@@ -114,6 +117,11 @@ class _Teller:
         """Every epoch."""
         if self.board is not None:
             self.board.push.remote("epoch", row)
+
+    def picture(self, row: Row, picture: NDArray[np.uint8] | None) -> None:
+        """What the learner shows after the epoch of ``row``."""
+        if self.board is not None and picture is not None:
+            self.board.push.remote("picture", (int(row["epoch"]), picture))
 
     def say(self, text: str) -> None:
         """Something people should know."""

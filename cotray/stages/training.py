@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from cotray.config import ComputeConfig
+from cotray.data.decode import encode_png
 from cotray.errors import CotrayError, StorageError, TrainingError
 from cotray.fitting.job import Job, within_limit
 from cotray.fitting.loop import Row
@@ -21,7 +24,7 @@ from cotray.stages.cluster import node_cpus, require_room, use_gpu
 from cotray.stages.train_loop import Work, read_state, train_loop
 from cotray.stages.weights import Fitted, load_fitted, save_fitted
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "fit", "pictures_folder"]
 
 
 def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
@@ -46,6 +49,11 @@ def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
     fitted = Fitted(weights=job.finish(best) if job.finish else best, history=state["history"])
     save_fitted(at, job.name, fitted)
     return fitted
+
+
+def pictures_folder(name: str) -> str:
+    """Where a model's pictures of its epochs are, in the stage's folder and among its artifacts."""
+    return f"{name}-epochs"
 
 
 def _trained(work: Work, compute: ComputeConfig, at: StageRun) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def _trainer(work: Work, compute: ComputeConfig, at: StageRun) -> Any:
 
 
 def _without_arrays(job: Job) -> Job:
-    return Job(job.name, job.build, {}, {}, job.config, job.seed)
+    return Job(job.name, job.build, {}, {}, job.config, job.seed, preview_every=job.preview_every)
 
 
 def _training_error(job: Job, error: BaseException) -> CotrayError:
@@ -129,7 +137,7 @@ class Board:
         self.known_cuts = 1
 
     def push(self, kind: str, post: Any) -> None:
-        """Post a row of a ``step`` or an ``epoch``, or something to ``say``."""
+        """Post a row of a ``step`` or an ``epoch``, a ``picture`` and its epoch, or something to ``say``."""
         self.posts.append((kind, post))
 
     def drain(self) -> list[tuple[str, Any]]:
@@ -175,11 +183,18 @@ class _relay:
                 self.at.voice.progress(
                     f"{self.job.name} steps", int(post["step"]), int(post["of"]), _shown(post)
                 )
+            elif kind == "picture":
+                self._keep(*post)
             else:
                 self._log(post, "epoch", "")
                 self.at.voice.progress(
                     self.job.name, int(post["epoch"]), self.job.config.epochs, _shown(post)
                 )
+
+    def _keep(self, epoch: int, picture: NDArray[np.uint8]) -> None:
+        name, png = f"{pictures_folder(self.job.name)}/epoch-{epoch:05d}.png", encode_png(picture)
+        self.at.folder.write_bytes(name, png)
+        self.at.tracker.artifact(name, png)
 
     def _log(self, row: Row, axis: str, prefix: str) -> None:
         """Figures of a step stand apart from those of an epoch: their axes differ."""

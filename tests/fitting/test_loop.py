@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -59,6 +61,45 @@ def test_goes_on_exactly_from_a_checkpoint(settings: dict[str, object]) -> None:
     assert untimed(again.history) == untimed(unbroken.history)
     assert again.best is not None and unbroken.best is not None
     torch.testing.assert_close(again.best, unbroken.best, rtol=0, atol=0)
+
+
+class PictureLearner(ToyLearner):
+    """Shows its first weights, bit by bit."""
+
+    def preview(self) -> np.ndarray:
+        weight = self.nets["net"][0].weight.detach().numpy()
+        return np.frombuffer(weight.tobytes(), np.uint8)[:24].reshape(2, 4, 3)
+
+
+def test_pictures_come_every_so_many_epochs_and_of_the_first_and_last() -> None:
+    made = dataclasses.replace(job(PictureLearner), preview_every=2)
+    shown = []
+    for rank in (0, 1):
+        fit = begun(made, rank=rank)
+        while not fit.finished:
+            epoch = int(fit.epoch()["epoch"])
+            shown += [(rank, epoch)] if fit.picture is not None else []
+    assert shown == [(0, 1), (0, 2), (0, 4), (0, 6)], "of rank 0 alone"
+    plain = begun(job(PictureLearner))
+    plain.epoch()
+    assert plain.picture is None, "nobody asked"
+
+
+def test_a_picture_is_of_the_averaged_weights() -> None:
+    made = dataclasses.replace(job(PictureLearner, {"ema": 0.99, "epochs": 1}), preview_every=1)
+    fit = begun(made)
+    fit.epoch()
+    assert fit.average is not None and fit.picture is not None
+    live = fit.learner.preview()
+    with fit.average.applied():
+        assert np.array_equal(fit.picture, fit.learner.preview())
+    assert not np.array_equal(fit.picture, live)
+
+
+def test_a_learner_without_pictures_shows_none() -> None:
+    fit = begun(dataclasses.replace(job(), preview_every=1))
+    fit.epoch()
+    assert fit.picture is None
 
 
 def test_stops_early_when_validation_does_not_improve() -> None:
