@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cotray.config import GanConfig
@@ -15,7 +16,10 @@ from cotray.synthesis.diffaugment import diff_augment
 from cotray.synthesis.leugan import Discriminator, Generator, init_weights
 
 FIXED_SEED = 7
-"""Validation draws the same latents for the same real cells every time, so that epochs compare."""
+"""Validation draws the same latents for the same real cells every time, and pictures show the same latents
+every time, so that epochs compare."""
+SHOWN = (2, 8)
+"""Rows and columns of cells in a picture of what the generator draws."""
 POOLED = 8
 """Side to which validation images are averaged before they are compared."""
 
@@ -35,8 +39,6 @@ class LeuGanLearner(Learner):
             if not cfg.spectral_norm:
                 init_weights(discriminator)
         self.nets = {"generator": generator, "discriminator": discriminator}
-        if cfg.ema:
-            self.nets["ema"] = copy.deepcopy(generator).requires_grad_(False)
 
     def build_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Adam with beta1 as configured for both."""
@@ -58,7 +60,6 @@ class LeuGanLearner(Learner):
         # Eq. 2's generator term, -log D(G(z)) for log(1 - D(G(z))): gradients do not vanish early on.
         loss_g = F.softplus(-self._judge(fake)).mean()
         self.minimise("generator", loss_g, self.cfg.train.grad_clip)
-        self._average()
         figures = {"loss_d": loss_d, "loss_g": loss_g, "real_score": real_logit.sigmoid().mean()}
         shown = {name: float(value.detach()) for name, value in figures.items()}
         return {"loss": shown["loss_d"] + shown["loss_g"], **shown}
@@ -71,29 +72,24 @@ class LeuGanLearner(Learner):
         return logit.float()
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average of weights; statistics of batch norm are copied."""
-        if "ema" not in self.nets or not self.last_piece:
-            return
-        source = unwrap(self.nets["generator"])
-        decay = min(self.cfg.ema, (1 + self.step) / (10 + self.step))
-        weights = zip(self.nets["ema"].parameters(), source.parameters(), strict=True)
-        for mean, new in weights:
-            mean.lerp_(new, 1 - decay)
-        statistics = zip(self.nets["ema"].buffers(), source.buffers(), strict=True)
-        for kept, latest in statistics:
-            kept.copy_(latest)
-
-    @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:
         """Coarse descriptors of the real cells and of as many drawn ones: real, fake (B, K)."""
-        net = unwrap(self.nets.get("ema", self.nets["generator"]))
         # The batch's pixels seed its latents: were they those of every batch, a split of many batches
         # would be compared with one batch of drawn cells over and over.
         latent = torch.Generator().manual_seed(FIXED_SEED + int(batch["image"].sum()))
         z_BZ = torch.rand((len(batch["image"]), self.cfg.latent), generator=latent) * 2 - 1
-        fake = net(z_BZ.to(self.device)).cpu()
+        fake = unwrap(self.nets["generator"])(z_BZ.to(self.device)).float().cpu()
         return {"real": describe(to_gan_input(batch["image"])), "fake": describe(fake)}
+
+    @torch.no_grad()
+    def preview(self) -> NDArray[np.uint8]:
+        """What the generator draws from the same latents every time: SHOWN cells in one picture (H, W, 3)."""
+        latent = torch.Generator().manual_seed(FIXED_SEED)
+        z_BZ = torch.rand((SHOWN[0] * SHOWN[1], self.cfg.latent), generator=latent) * 2 - 1
+        cells = to_pixels(unwrap(self.nets["generator"])(z_BZ.to(self.device)).float().cpu())
+        side = cells.shape[1]
+        rows = cells.reshape(*SHOWN, side, side, 3).transpose(0, 2, 1, 3, 4)
+        return np.ascontiguousarray(rows.reshape(SHOWN[0] * side, SHOWN[1] * side, 3))
 
     def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
         """val_distance: energy distance of coarse descriptors (0 = alike); decides the best epoch."""
@@ -103,6 +99,12 @@ class LeuGanLearner(Learner):
 def to_gan_input(image_BSS3: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 -> (B, 3, S, S) in -1..1."""
     return image_BSS3.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pixels(x_B3SS: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, S, S) in -1..1 -> (B, S, S, 3) uint8."""
+    pixels = ((x_B3SS + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def describe(x_B3SS: Tensor) -> Tensor:

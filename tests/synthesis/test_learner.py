@@ -11,17 +11,20 @@ from torch import Tensor
 
 from cotray.config import GanConfig, TrainConfig
 from cotray.synthesis.learner import (
+    FIXED_SEED,
     POOLED,
+    SHOWN,
     LeuGanLearner,
     describe,
     energy_distance,
     to_gan_input,
+    to_pixels,
 )
 
 TINY = GanConfig(
     image_size=32, channels=32, latent=16, train=TrainConfig(lr=2e-3, batch_size=16, weight_decay=0.0)
 )
-PLAIN = TINY.model_copy(update={"spectral_norm": False, "diffaugment": False, "ema": 0.0})
+PLAIN = TINY.model_copy(update={"spectral_norm": False, "diffaugment": False})
 
 
 def cells(n: int, seed: int = 0) -> dict[str, Tensor]:
@@ -80,7 +83,6 @@ def test_steps_move_both_networks_and_stay_finite(cfg: GanConfig) -> None:
         weights = [name for name, _ in learner.nets[net].named_parameters()]
         moved = [not torch.equal(before[net][name], after[net][name]) for name in weights]
         assert all(moved), "every weight learns"
-    assert ("ema" in learner.nets) == (cfg.ema > 0)
 
 
 def test_the_discriminator_s_step_leaves_the_generator_alone() -> None:
@@ -141,22 +143,6 @@ def test_training_brings_drawn_cells_nearer_to_real_ones() -> None:
     assert distance() < 0.85 * before
 
 
-def test_ema_follows_its_formula_with_a_decay_that_warms_up() -> None:
-    learner = prepared(TINY.model_copy(update={"ema": 0.9}))
-    mean = learner.weights()["ema"]
-    for step in range(3):
-        train(learner, step, step + 1)
-        latest, decay = learner.weights()["generator"], min(0.9, (2 + step) / (11 + step))
-        for name, value in learner.weights()["ema"].items():
-            if name in dict(learner.nets["generator"].named_parameters()):
-                wanted = decay * mean[name] + (1 - decay) * latest[name]
-                torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-6)
-            else:
-                assert torch.equal(value, latest[name]), "statistics of batch norm are the latest"
-        mean = learner.weights()["ema"]
-    assert not any(p.requires_grad for p in learner.nets["ema"].parameters())
-
-
 def test_the_same_seed_trains_the_same_weights() -> None:
     nets = []
     for seed in (1, 1, 2):
@@ -193,6 +179,25 @@ def test_validation_repeats_itself_and_draws_anew_for_each_batch() -> None:
     assert torch.cdist(one["fake"], other["fake"]).min() > 0
 
 
+def test_a_picture_shows_what_the_same_latents_give_and_follows_the_training() -> None:
+    learner = prepared()
+    learner.set_train(False)
+    state = torch.get_rng_state()
+    before = learner.preview()
+    assert before.shape == (SHOWN[0] * 32, SHOWN[1] * 32, 3) and before.dtype == np.uint8
+    assert np.array_equal(before, learner.preview())
+    assert torch.equal(torch.get_rng_state(), state)
+    latent = torch.Generator().manual_seed(FIXED_SEED)
+    with torch.no_grad():
+        cells = learner.nets["generator"](torch.rand((16, 16), generator=latent) * 2 - 1)
+    ninth = before[32:64, :32]  # rows are filled one after the other
+    assert np.array_equal(ninth, to_pixels(cells)[SHOWN[1]])
+    learner.set_train(True)
+    train(learner, 0, 3)
+    learner.set_train(False)
+    assert not np.array_equal(before, learner.preview())
+
+
 def test_descriptors_are_means_and_deviations_of_squares() -> None:
     x = torch.rand(2, 3, 32, 32) * 2 - 1
     blocks = x.numpy().reshape(2, 3, POOLED, 4, POOLED, 4)
@@ -214,5 +219,6 @@ def test_energy_distance_against_numpy() -> None:
 def test_pixels_become_minus_one_to_one_with_channels_first() -> None:
     image = torch.tensor([[[[0, 51, 255], [0, 51, 255]]]], dtype=torch.uint8)
     x = to_gan_input(image)
+    assert np.array_equal(to_pixels(x), image.numpy())
     assert x.shape == (1, 3, 1, 2)
     torch.testing.assert_close(x[0, :, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))

@@ -4,26 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from blobs import SIDE, blobs
 
-from cotray.synthesis.quality import _covered, cell_quality, frechet, kernel_distance
-
-Cells = NDArray[np.uint8]
-SIDE = 32
-
-
-def blobs(n: int, seed: int, hue: tuple[int, int, int] = (120, 60, 160)) -> Cells:
-    """Soft, elongated spots on black: place, size, stretch, turn, brightness and colour vary."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:SIDE, :SIDE][:, None]
-    cx, cy = rng.uniform(12, 20, (2, n, 1, 1))
-    turn, wide, high = rng.uniform(0, np.pi, (n, 1, 1)), *rng.uniform(4, 10, (2, n, 1, 1))
-    u = (x - cx) * np.cos(turn) + (y - cy) * np.sin(turn)
-    v = (y - cy) * np.cos(turn) - (x - cx) * np.sin(turn)
-    shape = np.exp(-(((u / wide) ** 2 + (v / high) ** 2) ** 2))
-    colour = np.array(hue) * rng.uniform(0.7, 1.3, (n, 1)) + rng.normal(0, 12, (n, 3))
-    return (shape[..., None] * colour[:, None, None]).clip(0, 255).astype(np.uint8)
-
+from cotray.synthesis.distances import covered, frechet, kernel_distance
+from cotray.synthesis.quality import cell_quality, feature_points, quality
 
 # ---- the distances against what is known ---------------------------------------------------------------
 
@@ -68,42 +52,54 @@ def test_kernel_distance_is_unbiased() -> None:
 def test_coverage_counts_points_within_the_third_neighbour() -> None:
     line = np.arange(6.0)[:, None]  # radii 3, 2, 2, 2, 2, 3
     points = np.array([[-3.0], [-3.1], [2.5], [8.0], [8.1]])
-    assert _covered(points, line) == pytest.approx(3 / 5)
+    assert covered(points, line) == pytest.approx(3 / 5)
 
 
 # ---- cells ---------------------------------------------------------------------------------------------
 
+FIGURES = {
+    *("frechet", "kernel", "precision", "recall", "diversity", "variety", "nearest_ratio"),
+    *("identical_share", "close_share", "close_p", "nearer_auroc", "nearer_p"),
+}
 
-def test_fresh_cells_of_the_same_kind_show_no_copying() -> None:
+
+def test_figures_bear_the_name_of_their_space() -> None:
+    rng = np.random.default_rng(0)
+    by_pixels = cell_quality(blobs(12, 0), blobs(9, 1), seed=0)
+    features = feature_points(*rng.normal(size=(2, 12, 40)).astype(np.float32), seed=0)
+    assert set(by_pixels) == {f"pixels_pca_{name}" for name in FIGURES}
+    assert set(quality(features, seed=0)) == {f"backbone_{name}" for name in FIGURES}
+
+
+def test_fresh_cells_of_the_same_kind_are_alike() -> None:
     for n in (20, 60):
         figures = cell_quality(blobs(n, seed=0), blobs(n, seed=1), seed=0)
-        assert figures["nearest_ratio"] == pytest.approx(1.0, abs=0.25)
-        assert figures["precision"] > 0.7 and figures["recall"] > 0.7
-
-
-def test_copies_are_told_by_their_nearest_neighbours() -> None:
-    real = blobs(40, seed=0)
-    noise = np.random.default_rng(0).integers(-2, 3, real.shape)
-    for copies in (real[::-1], (real + noise).clip(0, 255).astype(np.uint8)):
-        figures = cell_quality(real, copies, seed=0)
-        assert figures["nearest_ratio"] < 0.1
-        assert figures["precision"] == figures["recall"] == 1.0
+        assert figures["pixels_pca_nearest_ratio"] == pytest.approx(1.0, abs=0.25)
+        assert figures["pixels_pca_precision"] > 0.7 and figures["pixels_pca_recall"] > 0.7
 
 
 def test_cells_of_another_kind_are_far_and_outside() -> None:
     real = blobs(40, seed=0)
     near, far = (cell_quality(real, blobs(40, 1, hue), seed=0) for hue in ((120, 60, 160), (40, 200, 40)))
-    assert far["precision"] == far["recall"] == 0.0
+    assert far["pixels_pca_precision"] == far["pixels_pca_recall"] == 0.0
     for name in ("frechet", "kernel", "nearest_ratio"):
-        assert far[name] > 2 * abs(near[name])
+        assert far[f"pixels_pca_{name}"] > 2 * abs(near[f"pixels_pca_{name}"])
 
 
-def test_a_collapsed_generator_is_precise_but_covers_little() -> None:
-    real = blobs(40, seed=0)
-    figures = cell_quality(real, np.repeat(blobs(1, seed=1), 40, axis=0), seed=0)
-    assert figures["recall"] == 0.0
-    assert all(np.isfinite(list(figures.values())))
-    assert figures["frechet"] > cell_quality(real, blobs(40, seed=1), seed=0)["frechet"]
+def test_features_of_any_scale_count_alike() -> None:
+    rng = np.random.default_rng(1)
+    real, drawn = rng.normal(size=(2, 50, 30)).astype(np.float32)
+    scale = np.geomspace(1e-2, 1e3, 30).astype(np.float32)
+    plain, scaled = (quality(feature_points(real * by, drawn * by, 0), 0) for by in (1, scale))
+    assert scaled["backbone_frechet"] == pytest.approx(plain["backbone_frechet"], rel=0.02)
+    assert scaled["backbone_recall"] == pytest.approx(plain["backbone_recall"], abs=0.05)
+
+
+def test_features_that_never_vary_give_finite_figures() -> None:
+    rng = np.random.default_rng(1)
+    real, drawn = rng.normal(size=(2, 20, 6)).astype(np.float32)
+    real[:, 2] = drawn[:, 2] = 0
+    assert all(np.isfinite(list(quality(feature_points(real, drawn, 0), 0).values())))
 
 
 def test_real_cells_that_are_all_the_same_give_finite_figures() -> None:
@@ -120,10 +116,3 @@ def test_the_same_seed_gives_the_same_figures_for_sets_of_any_size() -> None:
 def test_fewer_than_five_cells_give_no_figures() -> None:
     assert cell_quality(blobs(4, 0), blobs(40, 1), seed=0) == {}
     assert cell_quality(blobs(40, 0), blobs(4, 1), seed=0) == {}
-    assert set(cell_quality(blobs(5, 0), blobs(5, 1), seed=0)) == {
-        "frechet",
-        "kernel",
-        "precision",
-        "recall",
-        "nearest_ratio",
-    }
