@@ -190,7 +190,12 @@ PLACES = ("report", "bundle", "manifest", "weights", "mask")
 TOLD = {
     "ingest": ("in", "used", "quarantined", "groups"),
     "segment": ("cells", "images_without_cell", "test_mask_iou"),
-    "synthesize": ("synthetic_cells", "kernel", "nearest_ratio"),
+    "synthesize": (
+        "synthetic_cells",
+        "pixels_pca_kernel",
+        "pixels_pca_nearest_ratio",
+        "pixels_pca_copy_alarm",
+    ),
     "train_backbone": ("epochs", "val_balanced_accuracy"),
     "extract": ("cells", "features"),
     "select": ("selected", "features", "evaluations", "fitness"),

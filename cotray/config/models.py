@@ -133,23 +133,29 @@ class GanConfig(Section):
     """Side of synthetic cells (paper: 256); a multiple of 16."""
     latent: int = Field(128, ge=1)
     """Length of z, drawn from (-1, 1)."""
-    channels: int = Field(128, ge=16)
+    channels: int = Field(32, ge=16)
     """Feature maps after the dense layer (paper: 1024), halved at each of four steps up."""
     spectral_norm: bool = True
     """Spectral normalisation of the discriminator (not in the paper)."""
     diffaugment: bool = True
     """Differentiable augmentation of real and synthetic cells (not in the paper)."""
-    ema: float = Field(0.99, ge=0, lt=1)
-    """Moving average of generator weights used for sampling; 0 = off (paper)."""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam beta1 of both networks."""
+    use: Literal["never", "auto", "always"] = "never"
+    """`never`: no cell is drawn, and classes get the same say by `train.classes` alone; on real cells that
+    was at least as good (docs/benchmarks.md). `auto`: its cells are used if they look real (`min_precision`)
+    and raise no alarm (of copies, or of drawing the same cells again and again); `always`: whatever they look
+    like (paper)."""
+    grid_every: int = Field(10, ge=1)
+    """Epochs between grids of cells drawn from the same latents (and after the first and last): in MLflow,
+    and as one strip over time in the report."""
     max_ratio: float = Field(1.0, ge=0)
     """Never more synthetic cells than this times the class' real ones."""
     min_precision: float = Field(0.3, ge=0, le=1)
-    """Use synthetic cells only if at least this share of them looks like real ones; 0 = always (paper). A
-    generator that has not learned would teach the backbone nonsense."""
+    """With `use=auto`: the share of synthetic cells that must look like real ones. A generator that has not
+    learned would teach the backbone nonsense."""
     train: TrainConfig = TrainConfig(
-        epochs=150, max_steps=500, batch_size=16, lr=5e-4, weight_decay=0.0, checkpoint_every=10
+        epochs=400, max_steps=2000, batch_size=16, lr=5e-4, weight_decay=0.0, ema=0.99, checkpoint_every=10
     )
     """Training of LeuGAN."""
 

@@ -25,6 +25,7 @@ from cotray.evaluation.figures import CLASS_NAMES
 from cotray.evaluation.metrics import LOWER_IS_BETTER
 from cotray.evaluation.page import data_uri, make_environment
 from cotray.evaluation.report_data import Reference, ReportData, Sample
+from cotray.evaluation.synthetic_report import SPACES, spaces, synthetic_rows
 
 __all__ = ["Reference", "ReportData", "Sample", "render_report"]
 
@@ -45,6 +46,8 @@ def render_report(data: ReportData) -> str:
         axis=_axis(data),
         stages=_stages(data.seconds),
         quarantined=sum(data.quarantine.values()),
+        synthetic_spaces=[SPACES[space] for space in spaces(data.synthetic_quality)],
+        synthetic_rows=synthetic_rows(data.synthetic_quality),
     )
 
 

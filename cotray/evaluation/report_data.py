@@ -101,6 +101,15 @@ class ReportData:
     """A grid of LeuGAN's cells."""
     synthetic_count: int | None = None
     synthetic_quality: Mapping[str, float] = field(default_factory=dict)
+    """Named SPACE_FIGURE, as :func:`cotray.synthesis.quality.quality` names them."""
+    synthetic_note: str = ""
+    """What became of them, where it is worth a sentence."""
+    synthetic_over_time: bytes = b""
+    """What LeuGAN drew from the same latents, epoch by epoch."""
+    synthetic_pairs: bytes = b""
+    """The synthetic cells that are nearest to training cells, and those."""
+    synthetic_distances: bytes = b""
+    """Distances to the nearest training cell, of synthetic and of training cells."""
     histories: Mapping[str, bytes] = field(default_factory=dict)
     """Model -> training curves."""
     selection: bytes = b""

@@ -12,6 +12,7 @@ from cotray.bundle import Bundle, load_bundle, save_bundle
 from cotray.config import Config, to_yaml
 from cotray.data.decode import encode_png
 from cotray.evaluation.report import ReportData, render_report
+from cotray.evaluation.wording import WARNING
 from cotray.predictor import Predictor
 from cotray.runs import StageResult, environment, now
 from cotray.stages import pictures
@@ -51,7 +52,7 @@ def run(config: Config, at: StageRun) -> StageResult:
     histories, search = pictures.history_figures(at), pictures.search_figure(at)
     curves = {f"history-{name}": png for name, png in histories.items()}
     pictures.log_pictures(at, figures | curves | {"selection": search})
-    notes = [*_notes(held, floor, skew), trust_note(trusted, draft)]
+    notes = [*_notes(held, floor, skew), trust_note(trusted, draft), *_warnings(at)]
     data: dict[str, Any] = {
         **_report(config, at, held, floor, bundle),
         **_report_run(config, at),
@@ -140,6 +141,12 @@ def _notes(held: Held, floor: Scores, skew: float) -> list[str]:
     return notes
 
 
+def _warnings(at: StageRun) -> list[str]:
+    """What the stages before warned of."""
+    notes = [note for name in EARLIER for note in at.run.need(name).result.notes]
+    return [note for note in notes if note.startswith(WARNING)]
+
+
 def _sentence(name: str, scores: Scores) -> str:
     shown = [
         f"{metric.replace('_', ' ')} {scores.metrics[metric]:.3f}" + _interval(scores.intervals.get(metric))
@@ -218,7 +225,8 @@ def _report_run(config: Config, at: StageRun) -> dict[str, Any]:
         "split_rows": pictures.split_rows(images, cells),
         "segmentation": {k.removeprefix("test_"): v for k, v in segmented.items() if k.startswith("test_")},
         "synthetic_count": records["synthesize"].result.counts["synthetic_cells"],
-        "synthetic_quality": records["synthesize"].result.metrics,
+        "synthetic_quality": records["synthesize"].result.metrics | records["extract"].result.metrics,
+        "synthetic_note": pictures.as_sentence(records["synthesize"].result.notes[:1]),
         "features_kept": selected["selected"],
         "features_total": selected["features"],
         "seconds": {name: record.seconds for name, record in records.items()},
@@ -228,7 +236,6 @@ def _report_run(config: Config, at: StageRun) -> dict[str, Any]:
 
 
 def _report_pictures(config: Config, at: StageRun, held: Held, bundle: Bundle) -> dict[str, Any]:
-    synthesize = at.run.stage("synthesize")
     wrong, shown = (
         pictures.pick_mistakes(held.images),
         pictures.pick_overlays(held.images, config.evaluate.overlays),
@@ -236,7 +243,7 @@ def _report_pictures(config: Config, at: StageRun, held: Held, bundle: Bundle) -
     return {
         "mistakes": pictures.samples(at, held, wrong),
         "overlays": pictures.samples(at, held, shown),
-        "synthetic": synthesize.read_bytes("samples.png") if synthesize.exists("samples.png") else b"",
+        **pictures.synthetic_pictures(at),
         "explanations": pictures.explanations(at, bundle, held, shown[:EXPLAINED]),
     }
 
@@ -249,7 +256,7 @@ def _prints(at: StageRun, bundle: Bundle, split: dict[str, Any]) -> dict[str, st
 STAGE = Stage(
     name="evaluate",
     summary="held-out figures, report, registration in MLflow",
-    version=3,
+    version=4,
     sections=("evaluate",),
     needs=("classify",),
     run=run,

@@ -24,6 +24,7 @@ from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import column, labels
 from cotray.stages.cluster import use_gpu
 from cotray.stages.parts import Plan, part_name, run_parts
+from cotray.stages.synthetic import judge_features
 from cotray.stages.weights import array_bytes, load_fitted, read_array
 from cotray.storage import Folder
 
@@ -32,7 +33,10 @@ State = dict[str, NDArray[Any]]
 
 
 def run(config: Config, at: StageRun) -> StageResult:
-    """Features of real and synthetic cells; only real training cells enter GraFR's bank."""
+    """Features of real and synthetic cells; only real training cells enter GraFR's bank.
+
+    Synthetic cells are judged here too: by the backbone's features, before reconstruction.
+    """
     segment, synthetic = at.input("segment"), at.input("synthesize")
     trained = StageRun("train_backbone", at.run, "")
     at.input("train_backbone")
@@ -59,7 +63,8 @@ def run(config: Config, at: StageRun) -> StageResult:
         "bank": "bank.npy",
         "index": "index.safetensors",
     }
-    return StageResult(counts, {}, files)
+    judged = judge_features(rows, feat, derive_seed(config.seed, 16))
+    return StageResult(counts, judged.metrics, files, judged.alarms.notes())
 
 
 def _sources(segment: Folder, synthetic: Folder, at: StageRun) -> list[tuple[str, str]]:
@@ -164,7 +169,7 @@ def select_rows(rows: pa.Table, splits: Sequence[str], source: str | None = None
 STAGE = Stage(
     name="extract",
     summary="backbone features and graph reconstruction of every cell",
-    version=2,
+    version=3,
     sections=("grafr",),
     needs=("train_backbone",),
     run=run,

@@ -34,6 +34,7 @@ from cotray.stages.base import StageRun
 from cotray.stages.images import open_images
 from cotray.stages.parts import part_name
 from cotray.stages.scores import Held, Scores
+from cotray.stages.synthetic import PICTURES
 
 MISTAKES = 12
 """Wrong answers shown at most, the most confident first."""
@@ -73,6 +74,18 @@ def history_figures(at: StageRun) -> dict[str, bytes]:
             if history:  # empty where weights were taken as they are
                 found[model] = history_figure(history)
     return found
+
+
+def synthetic_pictures(at: StageRun) -> dict[str, bytes]:
+    """What synthesize kept, by the report's names."""
+    folder = at.run.stage("synthesize")
+    names = {"synthetic": "samples"} | {f"synthetic_{name}": name for name in PICTURES if name != "samples"}
+    return {ours: folder.read_bytes(f"{n}.png") for ours, n in names.items() if folder.exists(f"{n}.png")}
+
+
+def as_sentence(notes: Sequence[str]) -> str:
+    """A stage's notes as sentences."""
+    return " ".join(f"{note[0].upper()}{note[1:]}." for note in notes if note)
 
 
 def search_figure(at: StageRun) -> bytes:

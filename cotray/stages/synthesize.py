@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
@@ -12,76 +11,73 @@ from numpy.typing import NDArray
 from cotray import manifest
 from cotray.config import Config
 from cotray.data.decode import encode_png
-from cotray.evaluation.figures import grid_figure
-from cotray.fitting.job import Job
 from cotray.imaging.resize import resize_square
 from cotray.learning import derive_seed
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
 from cotray.stages.cells import Cells, real_cells, split_of
-from cotray.stages.training import fit
-from cotray.synthesis.learner import LeuGanLearner
-from cotray.synthesis.leugan import Generator
-from cotray.synthesis.quality import cell_quality
+from cotray.stages.synthetic import Judgement, judge_pixels, keep_pictures, samples_picture
+from cotray.stages.training import fit, pictures_folder
+from cotray.synthesis.quality import PIXELS
 from cotray.synthesis.sample import synthesize
+from cotray.synthesis.training import leugan_job, load_generator
 
 MIN_CELLS = 16
 """A class with fewer training cells than this cannot teach a GAN anything."""
-LITTLE_VARIETY = 0.1
-"""Recall below which the report warns that the generator draws much the same cell."""
+JUDGED = 200
+"""At least so many cells are drawn to be judged (or as many as there are real ones), if fewer are wanted."""
 
 
 def run(config: Config, at: StageRun) -> StageResult:
-    """Train LeuGAN on the minority class' training cells and write synthetic cells (`source=leugan`)."""
+    """Train LeuGAN on the minority class' training cells and write synthetic cells (`source=leugan`).
+
+    Raises MissingStageError, TrainingError, NonFiniteLossError, WeightsError.
+    """
     train = split_of(real_cells(at, ("train",)), "train")
     counts = np.bincount(train.label_N, minlength=2)[:2]
     minority = int(counts.argmin())
     wanted = min(int(counts.max() - counts.min()), math.floor(config.gan.max_ratio * counts.min()))
     figures = {"normal_cells": int(counts[0]), "malignant_cells": int(counts[1])}
-    if wanted == 0 or counts.min() < MIN_CELLS:
-        why = "classes are balanced" if wanted == 0 else f"only {counts.min()} cells to learn from"
-        return _write(at, config, manifest.SCHEMA.empty_table(), figures, {}, f"nothing to synthesize: {why}")
+    if why := _nothing(config, wanted, int(counts.min())):
+        return _write(
+            at, manifest.SCHEMA.empty_table(), figures, Judgement(), f"nothing to synthesize: {why}"
+        )
     cells = train.take(train.label_N == minority)
     real = resize_square(cells.image_NSS3, config.gan.image_size)
-    images = _sample(config, at, real, wanted)
-    quality = cell_quality(real, images, seed=derive_seed(config.seed, 5))
-    at.folder.write_bytes("samples.png", _preview(real, images))
-    if quality.get("precision", 1.0) < config.gan.min_precision:
-        why = f"only {quality['precision']:.0%} of LeuGAN's cells look like real ones; none is used"
-        return _write(at, config, manifest.SCHEMA.empty_table(), figures, quality, why)
-    rows = _rows(resize_square(images, config.segment.cell_size), minority, cells)
-    return _write(at, config, rows, figures, quality, _told(wanted, int(counts.min()), quality))
+    drawn = _drawn(config, at, cells.image_NSS3, max(wanted, min(JUDGED, len(real))))
+    judged = judge_pixels(real, drawn, seed=derive_seed(config.seed, 5))
+    pictures = {"samples": samples_picture(real, drawn)} | judged.pictures
+    keep_pictures(at, pictures, pictures_folder("leugan"))
+    if why := _refused(config, judged):
+        return _write(at, manifest.SCHEMA.empty_table(), figures, judged, f"{why}; none is used")
+    rows = _rows(resize_square(drawn[:wanted], config.segment.cell_size), minority, cells)
+    told = f"{wanted} synthetic cells for the smaller class ({len(real)} real)"
+    return _write(at, rows, figures, judged, told)
 
 
-def _told(wanted: int, real: int, quality: dict[str, float]) -> str:
-    note = f"{wanted} synthetic cells for the smaller class ({real} real)"
-    if quality.get("recall", 1.0) < LITTLE_VARIETY:
-        note += f"; WARNING: they are much alike (recall {quality['recall']:.2f})"
-    return note
+def _nothing(config: Config, wanted: int, real: int) -> str:
+    """Why LeuGAN has no work."""
+    if config.gan.use == "never":
+        return "gan.use=never (on real cells LeuGAN's brought nothing; gan.use=auto tries)"
+    if wanted == 0:
+        return "classes are balanced"
+    return f"only {real} cells to learn from" if real < MIN_CELLS else ""
 
 
-def _sample(config: Config, at: StageRun, real: NDArray[np.uint8], wanted: int) -> NDArray[np.uint8]:
-    seed = derive_seed(config.seed, 3)
-    held = max(2, len(real) // 8)
-    order = np.random.default_rng(seed).permutation(len(real))
-    job = Job(
-        name="leugan",
-        build=functools.partial(LeuGanLearner, config.gan, seed),
-        train={"image": real[order[held:]]},
-        valid={"image": real[order[:held]]},
-        config=config.gan.train,
-        seed=seed,
-    )
-    weights = fit(job, config.compute, at).weights
-    generator = Generator(config.gan)
-    generator.load_state_dict(weights["ema" if "ema" in weights else "generator"])
-    return synthesize(generator.eval(), wanted, derive_seed(config.seed, 4))
+def _refused(config: Config, judged: Judgement) -> str:
+    """Why cells that were drawn are not used."""
+    if config.gan.use == "always":
+        return ""
+    precision = judged.metrics.get(f"{PIXELS}_precision", 1.0)
+    if precision < config.gan.min_precision:
+        return f"only {precision:.0%} of LeuGAN's cells look like real ones"
+    return "LeuGAN's cells raise an alarm" if judged.alarms.notes() else ""
 
 
-def _preview(real: NDArray[np.uint8], synthetic: NDArray[np.uint8]) -> bytes:
-    """Two rows of real cells over two of synthetic ones."""
-    shown = [*real[:16], *synthetic[:16]]
-    return grid_figure(shown, 8, ["real"] * len(real[:16]) + ["synthetic"] * len(synthetic[:16]))
+def _drawn(config: Config, at: StageRun, image_NSS3: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    job = leugan_job(config.gan, image_NSS3, derive_seed(config.seed, 3))
+    generator = load_generator(config.gan, fit(job, config.compute, at).weights)
+    return synthesize(generator, count, derive_seed(config.seed, 4))
 
 
 def _rows(images: NDArray[np.uint8], label: int, like: Cells) -> pa.Table:
@@ -105,19 +101,18 @@ def _rows(images: NDArray[np.uint8], label: int, like: Cells) -> pa.Table:
     )
 
 
-def _write(
-    at: StageRun, config: Config, rows: pa.Table, counts: dict[str, int], metrics: dict[str, float], note: str
-) -> StageResult:
+def _write(at: StageRun, rows: pa.Table, counts: dict[str, int], judged: Judgement, note: str) -> StageResult:
     at.folder.write_parquet("cells.parquet", rows)
     at.folder.write_parquet("manifest.parquet", manifest.light(rows))
     files = {"manifest": "manifest.parquet", "cells": "cells.parquet"}
-    return StageResult(counts | {"synthetic_cells": len(rows)}, metrics, files, [note])
+    notes = [note, *judged.alarms.notes()]
+    return StageResult(counts | {"synthetic_cells": len(rows)}, judged.metrics, files, notes)
 
 
 STAGE = Stage(
     name="synthesize",
     summary="LeuGAN balances the training split",
-    version=2,
+    version=3,
     sections=("gan",),
     needs=("segment",),
     run=run,

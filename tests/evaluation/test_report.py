@@ -45,7 +45,11 @@ RICH = ReportData(
     segmentation={"mask_iou": 0.9},
     synthetic=FIGURE,
     synthetic_count=75,
-    synthetic_quality={"nearest_ratio": 1.1},
+    synthetic_quality={"pixels_pca_nearest_ratio": 1.1, "backbone_nearest_ratio": 0.9},
+    synthetic_note="75 synthetic cells for the smaller class.",
+    synthetic_over_time=FIGURE,
+    synthetic_pairs=FIGURE,
+    synthetic_distances=FIGURE,
     histories={"backbone": FIGURE},
     selection=FIGURE,
     features_kept=630,
@@ -92,7 +96,7 @@ PARTS = {
     "cells": ["overlays", "segmentation"],
     "explanations": ["explanations"],
     "data": ["found", "split_rows", "quarantine"],
-    "training": ["histories", "selection", "synthetic"],
+    "training": ["histories", "selection", "synthetic", "synthetic_note"],
     "run": ["seconds", "environment", "config_yaml", "fingerprints", "notes"],
 }
 
@@ -149,7 +153,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
 
 def test_every_picture_has_words_for_those_who_do_not_see_it() -> None:
     alts = [attrs.get("alt") for tag, attrs in page(RICH).tags if tag == "img"]
-    assert len(alts) == 11 and all(alts)
+    assert len(alts) == 14 and all(alts)
 
 
 def test_phantom_and_leaky_split_are_said_at_the_head() -> None:

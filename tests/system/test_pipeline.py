@@ -69,6 +69,7 @@ def test_the_report_says_what_it_is(finished: Finished) -> None:
     assert page.count("data:image/png;base64,") > 8
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "colour alone" in page
+    assert "epoch by epoch" in page and "Most suspicious" in page, "LeuGAN's pictures"
 
 
 def test_served_answers_are_the_evaluated_ones(finished: Finished) -> None:
@@ -103,7 +104,7 @@ def test_force_redoes_from_there_with_the_same_outcome(finished: Finished, tmp_p
 
 def test_a_changed_setting_redoes_only_what_depends_on_it(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished.run, tmp_path / "runs" / "quick")
-    sets = quick_sets("gan.min_precision=1", "tracking.enabled=false")
+    sets = quick_sets("gan.use=auto", "gan.min_precision=1", "tracking.enabled=false")
     done = cotray("run", "--run", "runs/quick", "--until", "synthesize", *sets, cwd=tmp_path)
     assert done.stdout.count("done already, skipped") == list(STAGES).index("synthesize")
     record = stage_json(tmp_path / "runs" / "quick", "synthesize")

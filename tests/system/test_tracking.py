@@ -70,6 +70,17 @@ def test_figures_and_report_are_artifacts(client: mlflow.MlflowClient) -> None:
     assert [item.path for item in client.list_artifacts(run_id, "report")] == ["report/index.html"]
 
 
+def test_grids_over_time_are_artifacts_of_synthesize(client: mlflow.MlflowClient) -> None:
+    _, stages = children(client)
+    run = stages["synthesize"]
+    grids = [item.path for item in client.list_artifacts(run.info.run_id, "leugan-epochs")]
+    assert grids == [f"leugan-epochs/epoch-{epoch:05d}.png" for epoch in (1, 2)]
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"over_time.png", "pairs.png", "distances.png", "samples.png"} <= names
+    assert {"pixels_pca_kernel", "pixels_pca_copy_alarm"} <= set(run.data.metrics)
+    assert {"backbone_kernel", "backbone_copy_alarm"} <= set(stages["extract"].data.metrics)
+
+
 def test_the_champion_is_a_model_from_code_that_answers_like_the_bundle(
     client: mlflow.MlflowClient, finished: Finished
 ) -> None:
