@@ -32,10 +32,9 @@ from cotray.predictor import Embedder
 from cotray.selection.select import Table, select_features
 from cotray.stages.cells import class_weight
 from cotray.stages.classify import hdlc_job
-from cotray.synthesis.learner import LeuGanLearner
-from cotray.synthesis.leugan import Generator
 from cotray.synthesis.quality import cell_quality
 from cotray.synthesis.sample import synthesize
+from cotray.synthesis.training import leugan_job, load_generator
 
 FOLDS = 5
 Prob = NDArray[np.float64]
@@ -166,17 +165,10 @@ def drawn(fold: Fold) -> NDArray[np.uint8]:
     side = image.shape[1]
     if not wanted:
         return np.zeros((0, side, side, 3), np.uint8)
-    real = resize_square(image[label == fold.minority], gan.image_size)
-    order = np.random.default_rng(fold.seed).permutation(len(real))
-    held = max(2, len(real) // 8)
-    build = functools.partial(LeuGanLearner, gan, fold.seed)
-    job = Job(
-        "leugan", build, {"image": real[order[held:]]}, {"image": real[order[:held]]}, gan.train, fold.seed
-    )
-    weights, _ = fit_here(job)
-    generator = Generator(gan)
-    generator.load_state_dict(weights["ema" if "ema" in weights else "generator"])
-    made = synthesize(generator.eval(), wanted, fold.seed)
+    mine = image[label == fold.minority]
+    weights, _ = fit_here(leugan_job(gan, mine, fold.seed))
+    made = synthesize(load_generator(gan, weights), wanted, fold.seed)
+    real = resize_square(mine, gan.image_size)
     fold.notes |= {f"leugan {key}": value for key, value in cell_quality(real, made, seed=1).items()}
     return resize_square(made, side)
 
