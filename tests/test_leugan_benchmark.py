@@ -41,6 +41,7 @@ def test_groups_stay_on_one_side_and_a_made_imbalance_takes_whole_groups() -> No
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_arm_is_judged_on_the_same_untouched_cells() -> None:
     config = leugan.settings(asked())
     rows = [

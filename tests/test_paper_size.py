@@ -179,6 +179,7 @@ def test_leugan_learns_at_full_size() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_hdlc_learns_at_full_size() -> None:
     """On all 32,768 reconstructed features: a selection only makes it smaller."""
     learner = HdlcLearner(PAPER.hdlc, 2 * WIDTH, 0, (1.0, 1.0))

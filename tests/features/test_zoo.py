@@ -33,6 +33,7 @@ def test_features_then_one_logit(name: str, width: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_vgg16_keeps_its_dense_layers() -> None:
     net = build_backbone(named("vgg16", 96)).eval()
     assert net.features(torch.zeros(1, 3, 96, 96)).shape == (1, 4096)

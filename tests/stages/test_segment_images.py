@@ -251,6 +251,7 @@ def test_one_image_of_a_folder_can_be_corrected_by_hand(smears: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_many_images_go_through_ray_and_come_out_alike(
     smears: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None
 ) -> None:

@@ -133,6 +133,7 @@ TWO = ComputeConfig(train_workers=2, cpus_per_worker=1)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_one_of_them_killed_come_to_the_same_figures(tmp_path: Path) -> None:
     """Within a millionth: gradients are summed over workers in the order in which they come."""
     unbroken = fit(job(), TWO, stage(tmp_path, "k"))
@@ -145,6 +146,7 @@ def test_two_workers_one_of_them_killed_come_to_the_same_figures(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_without_memory_begin_again_with_smaller_pieces(tmp_path: Path) -> None:
     at = stage(tmp_path, "m")
     toy = Job(
@@ -203,6 +205,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(small_disk: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_where_the_last_checkpoint_finds_no_room_the_one_before_is_gone_on_from(small_disk: Path) -> None:
     at = StageRun("q", Run(str(small_disk)), "print")
     fills = functools.partial(FillingLearner, 3, disk=str(small_disk), full=(36, 99))

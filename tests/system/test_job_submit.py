@@ -99,6 +99,7 @@ def test_a_failed_job_keeps_its_exit_code_and_its_one_line(head: str, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_anyones_table_is_selected_from_and_tuned_for_by_jobs(head: str, tmp_path: Path) -> None:
     patient = np.repeat(np.arange(24), 3)
     feat = np.random.default_rng(0).normal(size=(72, 10)) + (patient % 2)[:, None] * (np.arange(10) < 2)

@@ -256,6 +256,7 @@ print(run_tuning(TuneRequest(TableSource("t.parquet", "ill", "patient"), config,
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_trials_side_by_side_do_not_wait_for_one_another_for_ever(workers: int, tmp_path: Path) -> None:
     """Two trials at a time on two CPUs, each scoring by itself or with workers of its own."""
@@ -278,6 +279,7 @@ def test_more_workers_than_cpus_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_time_limit_ends_it_and_counts_no_trial_that_was_cut_off(tmp_path: Path) -> None:
     write_table(tmp_path)
     long = ("--trials", "3", "--concurrent", "1", *sets("sca.iterations=3000", "tune.holdout=0"))
@@ -296,6 +298,7 @@ def cells(run: Path, split: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_tuned_on_its_training_cells_and_judged_on_validation_cells(
     finished: Finished, tmp_path: Path
 ) -> None:
