@@ -61,7 +61,7 @@ def require_two_classes(label_N: np.ndarray[tuple[int], np.dtype[np.int64]]) -> 
 
 STAGE = Stage(
     name="train_backbone",
-    summary="train GMod + SMod (or a rival) end to end",
+    summary="train GMod + SMod or a rival end to end",
     version=2,
     sections=("backbone",),
     needs=("segment", "synthesize"),
