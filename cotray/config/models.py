@@ -135,9 +135,10 @@ class GanConfig(Section):
     """Length of z, drawn from (-1, 1)."""
     channels: int = Field(32, ge=16)
     """Feature maps after the dense layer (paper: 1024), halved at each of four steps up."""
-    spectral_norm: bool = True
-    """Spectral normalisation of the discriminator (not in the paper)."""
-    diffaugment: bool = True
+    spectral_norm: bool = False
+    """Spectral norm of the discriminator (not in the paper). Like the other extras, `diffaugment` and
+    `train.ema`, it is off because it brought nothing where it was measured (docs/benchmarks.md)."""
+    diffaugment: bool = False
     """Differentiable augmentation of real and synthetic cells (not in the paper)."""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam beta1 of both networks."""
@@ -155,7 +156,7 @@ class GanConfig(Section):
     """With `use=auto`: the share of synthetic cells that must look like real ones. A generator that has not
     learned would teach the backbone nonsense."""
     train: TrainConfig = TrainConfig(
-        epochs=400, max_steps=2000, batch_size=16, lr=5e-4, weight_decay=0.0, ema=0.99, checkpoint_every=10
+        epochs=400, max_steps=2000, batch_size=16, lr=5e-4, weight_decay=0.0, checkpoint_every=10
     )
     """Training of LeuGAN."""
 

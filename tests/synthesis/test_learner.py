@@ -22,7 +22,12 @@ from cotray.synthesis.learner import (
 )
 
 TINY = GanConfig(
-    image_size=32, channels=32, latent=16, train=TrainConfig(lr=2e-3, batch_size=16, weight_decay=0.0)
+    image_size=32,
+    channels=32,
+    latent=16,
+    spectral_norm=True,
+    diffaugment=True,
+    train=TrainConfig(lr=2e-3, batch_size=16, weight_decay=0.0),
 )
 PLAIN = TINY.model_copy(update={"spectral_norm": False, "diffaugment": False})
 
