@@ -27,6 +27,9 @@ Batch = Mapping[str, Tensor]
 Weights = dict[str, dict[str, Tensor]]
 """State dicts by network."""
 Wrap = Callable[[nn.Module], nn.Module]
+Scalar = float | Tensor
+"""A figure of a step; a tensor of no dimensions, where reading it at once would make a GPU wait."""
+Scalars = Mapping[str, Scalar]
 
 
 EVEN = (1.0, 1.0)
@@ -95,8 +98,8 @@ class Learner(ABC):
         """Optimizers over ``self.nets``, at their base learning rates."""
 
     @abstractmethod
-    def train_step(self, batch: Batch) -> dict[str, float]:
-        """Forward, backward and step on one batch; returns scalars to log (a ``loss`` at least)."""
+    def train_step(self, batch: Batch) -> Scalars:
+        """Forward, backward and step on one batch; returns scalars to log (a ``loss`` at least), detached."""
 
     @abstractmethod
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:

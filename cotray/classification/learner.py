@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cotray.classification.hdlc import HDLC
 from cotray.config import HdlcConfig
-from cotray.learning import EVEN, Batch, Learner, weighted_bce, weighted_scores
+from cotray.learning import EVEN, Batch, Learner, Scalars, weighted_bce, weighted_scores
 
 
 class HdlcLearner(Learner):
@@ -34,14 +34,14 @@ class HdlcLearner(Learner):
             )
         }
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> Scalars:
         """One step; scalars loss, accuracy."""
         feature, label = batch["feature"].to(self.device), batch["label"].to(self.device)
         logit = self.nets["hdlc"](feature)
         loss = weighted_bce(logit, label, self.train_weight).mean()
         self.minimise("hdlc", loss, self.cfg.train.grad_clip)
         hit = ((logit.detach() > 0) == (label > 0)).float().mean()
-        return {"loss": float(loss.detach()), "accuracy": float(hit)}
+        return {"loss": loss.detach(), "accuracy": hit}
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from cotray.config import BackboneConfig
 from cotray.features.augment import Augment
 from cotray.features.zoo import build_backbone, start_from
-from cotray.learning import EVEN, Batch, Learner, weighted_bce, weighted_scores
+from cotray.learning import EVEN, Batch, Learner, Scalars, weighted_bce, weighted_scores
 
 
 def to_input(image_BSS3: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class BackboneLearner(Learner):
         params = self.nets["backbone"].parameters()
         return {"backbone": torch.optim.AdamW(params, lr=train.lr, weight_decay=train.weight_decay)}
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> Scalars:
         """One step; scalars loss, accuracy."""
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         x = to_input(image)
@@ -54,7 +54,7 @@ class BackboneLearner(Learner):
         loss = weighted_bce(logit, label, self.train_weight, self.cfg.label_smoothing).mean()
         self.minimise("backbone", loss, self.cfg.train.grad_clip)
         hit = ((logit.detach() > 0) == (label > 0)).float().mean()
-        return {"loss": float(loss.detach()), "accuracy": float(hit)}
+        return {"loss": loss.detach(), "accuracy": hit}
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:

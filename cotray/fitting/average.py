@@ -17,7 +17,8 @@ class WeightAverage:
 
     def __init__(self, learner: Learner, decay: float) -> None:
         self.learner, self.decay = learner, decay
-        self.mean = {key: tensor.detach().clone() for key, tensor in self._live().items()}
+        self.live = self._live()  # views: an optimizer's step and loaded weights show in them
+        self.mean = {key: tensor.detach().clone() for key, tensor in self.live.items()}
 
     def _live(self) -> dict[str, Tensor]:
         found = {}
@@ -31,9 +32,8 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the present weights; ``step`` steps were made. Early on the average forgets faster."""
-        live = self._live()
         move = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
-        move(list(self.mean.values()), [live[key] for key in self.mean], step)
+        move(list(self.mean.values()), list(self.live.values()), step)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -46,10 +46,9 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        live = self._live()
         for key, mean in self.mean.items():
-            kept = live[key].clone()
-            live[key].copy_(mean)
+            kept = self.live[key].clone()
+            self.live[key].copy_(mean)
             mean.copy_(kept)
 
     def state_dict(self) -> dict[str, Tensor]:

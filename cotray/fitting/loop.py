@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,11 @@ from cotray.errors import MemoryShortageError, NonFiniteLossError
 from cotray.fitting.average import WeightAverage
 from cotray.fitting.job import CachedFeed, Feed, Job, Pieces, within_limit
 from cotray.fitting.memory import cut, out_of_memory, size
-from cotray.learning import Batch, Weights, Wrap, derive_seed, mixed_precision
+from cotray.learning import Batch, Scalar, Scalars, Weights, Wrap, derive_seed, mixed_precision
 
 Row = dict[str, float]
+READ_EVERY = 16
+"""Steps whose figures are read together on a GPU: each reading waits for it, and it stands idle after."""
 
 
 def _silent(row: Row) -> None:
@@ -51,6 +53,25 @@ class Place:
     """Hears of every step: step (and of how many), loss, lr and whatever the learner tells."""
     cuts: int = 1
     """Into how many parts memory made an earlier attempt cut each piece of a batch."""
+
+
+class _Watch:
+    """Figures of an epoch's steps: those still on the device, and the sums of those read."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.steps = every, 0
+        self.waiting: list[tuple[int, float, Scalars]] = []
+        self.sums: Row = {}
+
+    def read(self) -> Iterator[tuple[int, float, Row]]:
+        """(step, rate, figures) of each step that waits."""
+        waiting, self.waiting = self.waiting, []
+        for step, rate, scalars in waiting:
+            row = {key: float(value) for key, value in scalars.items()}
+            self.steps += 1
+            for key, value in row.items():
+                self.sums[key] = self.sums.get(key, 0.0) + value
+            yield step, rate, row
 
 
 class Fit:
@@ -103,21 +124,32 @@ class Fit:
         return bool(every and due and self.place.rank == 0)
 
     def _steps(self, number: int) -> Row:
-        sums: Row = {}
-        steps = 0
+        watch = _Watch(1 if self.place.device.type == "cpu" else READ_EVERY)
         for pieces in self.feed.train(number):
             self.learner.schedule(self.job.config.warmup)
-            row = self._step(pieces)
-            steps += 1
-            for key, value in row.items():
-                sums[key] = sums.get(key, 0.0) + value
-            if self.place.world == 1:  # with more workers the others still wait for this one's gradients
-                self._require_finite(row["loss"], number, f", step {steps} of {self.feed.steps}")
+            scalars = self._step([self._there(piece) for piece in pieces])
             if self.average:
                 self.average.update(self.learner.step)
-            clock = {"step": float(self.learner.step), "of": float(self.learner.total_steps)}
-            self.place.tell({**clock, **row, "lr": self.learner.rate})
-        return {key: value / steps for key, value in sums.items()}
+            watch.waiting.append((self.learner.step, self.learner.rate, scalars))
+            if len(watch.waiting) >= watch.every:
+                self._read(watch, number)
+        self._read(watch, number)
+        return {key: value / watch.steps for key, value in watch.sums.items()}
+
+    def _there(self, piece: Batch) -> Batch:
+        """The piece on the device. A GPU copies from pinned memory while it computes the step before."""
+        device = self.place.device
+        if device.type != "cuda":
+            return piece
+        return {key: value.pin_memory().to(device, non_blocking=True) for key, value in piece.items()}
+
+    def _read(self, watch: _Watch, number: int) -> None:
+        """Look at the figures of the steps since the last time: waits until they are computed."""
+        for step, rate, row in watch.read():
+            if self.place.world == 1:  # with more workers the others still wait for this one's gradients
+                self._require_finite(row["loss"], number, f", step {watch.steps} of {self.feed.steps}")
+            clock = {"step": float(step), "of": float(self.learner.total_steps)}
+            self.place.tell({**clock, **row, "lr": rate})
 
     def _require_finite(self, loss: float, epoch: int, step: str) -> None:
         if not math.isfinite(loss):
@@ -129,7 +161,7 @@ class Fit:
 
     # ---- a step, in as many pieces as memory asks for --------------------------------------------------
 
-    def _step(self, pieces: Pieces) -> Row:
+    def _step(self, pieces: Pieces) -> Scalars:
         """One optimizer step over a batch; the mean of its scalars over all items."""
         while True:
             parts = cut(pieces, self.cuts)
@@ -143,10 +175,10 @@ class Fit:
             torch.set_rng_state(random)
             self.learner.forget_pieces()
 
-    def _over(self, parts: list[Batch]) -> Row:
+    def _over(self, parts: list[Batch]) -> Scalars:
         mixed = mixed_precision(self.job.config.precision, self.place.device)
         whole = sum(map(size, parts))
-        row: Row = {}
+        row: dict[str, Scalar] = {}
         for number, part in enumerate(parts):
             share = size(part) / whole
             self.learner.begin_piece(share, last=number == len(parts) - 1)

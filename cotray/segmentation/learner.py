@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cotray.config import SegmentConfig
-from cotray.learning import Batch, Learner, unwrap
+from cotray.learning import Batch, Learner, Scalars, unwrap
 from cotray.segmentation.checkpoint import load_sam_checkpoint
 from cotray.segmentation.leusam import LeuSam, Points, best, build_leusam, draw_prompts
 from cotray.segmentation.lora import add_lora, merge_lora
@@ -78,7 +78,7 @@ class LeuSamLearner(Learner):
         merge_lora(model)
         return {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> Scalars:
         """One step; scalars loss, iou."""
         mask, box = batch["mask"].to(self.device), batch["box"].to(self.device)
         image, embedding = None, None
@@ -94,7 +94,7 @@ class LeuSamLearner(Learner):
         logits, quality = self.nets["leusam"](image, box, points, embedding)
         loss, iou = mask_losses(logits, quality, target)
         self.minimise("leusam", loss, self.cfg.train.grad_clip)
-        return {"loss": float(loss.detach()), "iou": float(iou.mean())}
+        return {"loss": loss.detach(), "iou": iou.mean()}
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:

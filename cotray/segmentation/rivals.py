@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cotray.config import SegmentConfig
 from cotray.imaging.masks import clean_mask
-from cotray.learning import Batch, Learner
+from cotray.learning import Batch, Learner, Scalars
 from cotray.segmentation.learner import FOCAL_WEIGHT, jitter, restain, turn
 from cotray.segmentation.leusam import PIXEL_MEAN, PIXEL_STD
 from cotray.segmentation.losses import dice_loss, focal_loss, mask_iou
@@ -110,7 +110,7 @@ class RivalLearner(Learner):
         parameters = [p for p in self.nets[self.name].parameters() if p.requires_grad]
         return {self.name: torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)}
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> Scalars:
         """One step; scalars loss, iou."""
         image, mask, box = (batch[key].to(self.device) for key in ("image", "mask", "box"))
         image, mask, box = turn(image, mask, box)
@@ -119,7 +119,7 @@ class RivalLearner(Learner):
         loss = (dice_loss(logits_BMM, target) + FOCAL_WEIGHT * focal_loss(logits_BMM, target)).mean()
         self.minimise(self.name, loss, self.cfg.train.grad_clip)
         iou = mask_iou(logits_BMM.detach(), target)
-        return {"loss": float(loss.detach()), "iou": float(iou.mean())}
+        return {"loss": loss.detach(), "iou": iou.mean()}
 
     @torch.no_grad()
     def predict_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cotray.config import GanConfig
-from cotray.learning import Batch, Learner, unwrap
+from cotray.learning import Batch, Learner, Scalars, unwrap
 from cotray.synthesis.diffaugment import diff_augment
 from cotray.synthesis.leugan import Discriminator, Generator, init_weights
 
@@ -50,7 +50,7 @@ class LeuGanLearner(Learner):
             for name in ("generator", "discriminator")
         }
 
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> Scalars:
         """One discriminator step, one generator step; scalars loss (both), loss_d, loss_g, real_score."""
         real = to_gan_input(batch["image"].to(self.device))
         fake = self.nets["generator"](self._latent(len(real)))
@@ -61,7 +61,7 @@ class LeuGanLearner(Learner):
         loss_g = F.softplus(-self._judge(fake)).mean()
         self.minimise("generator", loss_g, self.cfg.train.grad_clip)
         figures = {"loss_d": loss_d, "loss_g": loss_g, "real_score": real_logit.sigmoid().mean()}
-        shown = {name: float(value.detach()) for name, value in figures.items()}
+        shown = {name: value.detach() for name, value in figures.items()}
         return {"loss": shown["loss_d"] + shown["loss_g"], **shown}
 
     def _latent(self, n: int) -> Tensor:
