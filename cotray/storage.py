@@ -30,6 +30,8 @@ from cotray.errors import (
 
 HEADS_AT_ONCE = 256
 """Files whose beginnings are asked for together; remote places answer them side by side."""
+ROW_GROUP = 64
+"""Rows of a table with images that are read together at least."""
 SYSTEM_FOLDERS = {"lost+found", "$RECYCLE.BIN", "System Volume Information"}
 """Closed to users on many disks, and never anybody's data."""
 
@@ -218,11 +220,22 @@ class Folder:
         try:
             return pq.read_table(f"{path}/{name}", filesystem=fs, columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise RunError(
-                f"Cannot read this table: {error}",
-                where=f"{self.uri}/{name}",
-                cure="Redo the stage with --force.",
-            ) from error
+            raise _damaged(error, f"{self.uri}/{name}") from error
+
+    def read_rows(self, name: str, start: int, stop: int, columns: list[str]) -> tuple[pa.Table, int]:
+        """(some rows of a Parquet file, how many it has); only their row groups are read. Raises RunError."""
+        fs, path = self.arrow()
+        try:
+            with pq.ParquetFile(f"{path}/{name}", filesystem=fs) as file:
+                known = file.metadata
+                sizes = [known.row_group(i).num_rows for i in range(known.num_row_groups)]
+                first = [sum(sizes[:i]) for i in range(len(sizes))]
+                groups = [i for i in range(len(sizes)) if first[i] < stop and first[i] + sizes[i] > start]
+                rows = file.read_row_groups(groups, columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _damaged(error, f"{self.uri}/{name}") from error
+        begin = start - first[groups[0]] if groups else 0
+        return rows.slice(begin, stop - start), known.num_rows
 
     def write_parquet(self, name: str, rows: pa.Table) -> None:
         """Write a Parquet file atomically; bytes (encoded images) as they are, the rest compressed."""
@@ -233,7 +246,8 @@ class Folder:
         plain = [name for name, kind in leaves.items() if pa.types.is_binary(kind)]
         packed = {name: "none" if name in plain else "zstd" for name in leaves}
         dictionary = [name for name in leaves if name not in plain]
-        pq.write_table(rows, sink, compression=packed, use_dictionary=dictionary)
+        size = ROW_GROUP if any(rows[name].null_count < len(rows) for name in plain) else None
+        pq.write_table(rows, sink, compression=packed, use_dictionary=dictionary, row_group_size=size)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def remove(self, name: str = "") -> None:
@@ -241,6 +255,10 @@ class Folder:
         path = self.at(name) if name else self.path
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
+
+
+def _damaged(error: Exception, where: str) -> RunError:
+    return RunError(f"Cannot read this table: {error}", where=where, cure="Redo the stage with --force.")
 
 
 def _walk(root: str) -> dict[str, tuple[int, str]]:

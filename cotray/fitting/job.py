@@ -42,6 +42,8 @@ class Job:
     """Makes what is kept of the best weights, where the learner trains only a part of its networks."""
     preview_every: int = 0
     """Epochs between the learner's pictures (and after the first and last); 0 = none."""
+    streamed: int = 0
+    """Training items that come from elsewhere than ``train``."""
 
 
 class Feed(Protocol):
@@ -114,6 +116,14 @@ def take(arrays: Arrays, index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(values[index]) for key, values in arrays.items()}
 
 
+def in_pieces(batch: Batch, count: int) -> Pieces:
+    """A batch in at most ``count`` pieces of two items at least."""
+    items = len(next(iter(batch.values())))
+    count = max(1, min(count, items // 2))
+    split = {key: tensor.tensor_split(count) for key, tensor in batch.items()}
+    return [{key: parts[number] for key, parts in split.items()} for number in range(count)]
+
+
 def length(arrays: Arrays) -> int:
     """Items in a split; 0 where there is none."""
     return len(next(iter(arrays.values()))) if arrays else 0
@@ -124,6 +134,6 @@ def within_limit(job: Job) -> Job:
     config = job.config
     if config.max_steps is None:
         return job
-    steps = max(1, math.ceil(length(job.train) / (config.batch_size * config.accumulate)))
+    steps = max(1, math.ceil((job.streamed or length(job.train)) / (config.batch_size * config.accumulate)))
     epochs = max(1, min(config.epochs, round(config.max_steps / steps)))
     return dataclasses.replace(job, config=config.model_copy(update={"epochs": epochs}))

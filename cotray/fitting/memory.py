@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import OutOfMemoryError
 
-from cotray.fitting.job import Pieces
+from cotray.fitting.job import Pieces, in_pieces
 from cotray.learning import Batch
 
 SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
@@ -20,14 +20,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def cut(pieces: Pieces, times: int) -> list[Batch]:
     """Each piece in ``times`` parts of two items at least (a batch norm cannot do with one)."""
-    return [part for piece in pieces for part in _parts(piece, times)]
-
-
-def _parts(piece: Batch, times: int) -> list[Batch]:
-    items = size(piece)
-    count = max(1, min(times, items // 2))
-    split = {key: tensor.tensor_split(count) for key, tensor in piece.items()}
-    return [{key: parts[number] for key, parts in split.items()} for number in range(count)]
+    return [part for piece in pieces for part in in_pieces(piece, times)]
 
 
 def size(piece: Batch) -> int:

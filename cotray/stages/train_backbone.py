@@ -14,29 +14,42 @@ from cotray.imaging.resize import resize_square
 from cotray.learning import derive_seed
 from cotray.runs import StageResult
 from cotray.stages.base import Stage, StageRun
-from cotray.stages.cells import Cells, class_weight, concat, real_cells, split_of, synthetic_cells
+from cotray.stages.cells import (
+    Cells,
+    class_weight,
+    column,
+    concat,
+    labels,
+    real_cells,
+    split_of,
+    synthetic_cells,
+)
+from cotray.stages.parts import part_name
 from cotray.stages.pretrained import pretrained_mark, read_pretrained, require_backbone
+from cotray.stages.stream import Stream, pieces_of
 from cotray.stages.training import fit
 
 
 def run(config: Config, at: StageRun) -> StageResult:
     """Train the backbone. Raises ClassError, TrainingError, NonFiniteLossError."""
-    real = real_cells(at, ("train", "val"))
-    train = concat(split_of(real, "train"), synthetic_cells(at))
-    require_two_classes(train.label_N)
+    stream = training_stream(config, at) if config.backbone.train.data == "stream" else None
+    real = real_cells(at, ("val",) if stream else ("train", "val"))
+    train = None if stream else concat(split_of(real, "train"), synthetic_cells(at))
+    label_N = (stream or train).label_N
+    require_two_classes(label_N)
     seed = derive_seed(config.seed, 10)
-    weight = class_weight(train.label_N)
     job = Job(
         name="backbone",
-        build=functools.partial(build_learner, config.backbone, seed, weight),
-        train=_arrays(train, config),
+        build=functools.partial(build_learner, config.backbone, seed, class_weight(label_N)),
+        train=_arrays(train, config) if train is not None else {},
         valid=_arrays(split_of(real, "val"), config),
         config=config.backbone.train,
         seed=seed,
+        streamed=0 if stream is None else len(label_N),
     )
-    history = fit(job, config.compute, at).history
+    history = fit(job, config.compute, at, stream).history
     best = min(history, key=lambda row: row.get("val_loss", row["loss"]))
-    counts = {"train_cells": len(train), "val_cells": len(job.valid["label"]), "epochs": len(history)}
+    counts = {"train_cells": len(label_N), "val_cells": len(job.valid["label"]), "epochs": len(history)}
     files = {"weights": "backbone.safetensors", "history": "backbone.history.json"}
     return StageResult(counts, {k: v for k, v in best.items() if k.startswith("val_")}, files)
 
@@ -44,6 +57,18 @@ def run(config: Config, at: StageRun) -> StageResult:
 def build_learner(cfg: BackboneConfig, seed: int, weight: tuple[float, float]) -> BackboneLearner:
     """The learner; in the worker, so that large weights are read where they are used."""
     return BackboneLearner(cfg, seed, weight, read_pretrained(cfg))
+
+
+def training_stream(config: Config, at: StageRun) -> Stream:
+    """The same cells in pieces: labelled real ones of the training split, and synthetic ones."""
+    rows = at.input("segment").read_parquet("manifest.parquet")
+    keep = (column(rows, "split") == "train") & (labels(rows) >= 0)
+    cells = {part: part_name(part) for part in set(rows["part"].to_pylist())}
+    pieces = pieces_of(at.run.stage("segment") / "cells", rows, keep, cells)
+    drawn = at.input("synthesize").read_parquet("manifest.parquet")
+    pieces += pieces_of(at.run.stage("synthesize"), drawn, np.ones(len(drawn), bool), {0: "cells.parquet"})
+    train = config.backbone.train
+    return Stream(pieces, derive_seed(config.seed, 11), config.backbone.image_size, train.buffer)
 
 
 def _arrays(cells: Cells, config: Config) -> Arrays:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cotray.errors import CotrayError, MemoryShortageError, WeightsError
-from cotray.fitting.job import CachedFeed, Job
+from cotray.fitting.job import CachedFeed, Feed, Job
 from cotray.fitting.loop import Fit, Place, Row
+from cotray.stages.stream import Stream, StreamFeed
 from cotray.storage import Folder
 
 STATE = "state.pt"
@@ -39,6 +40,8 @@ class Work:
     folder: Folder
     """Of Ray Train's run: checkpoints go there."""
     threads: int
+    stream: Stream | None = None
+    """Where the training split is streamed."""
 
 
 def train_loop(config: dict[str, Work]) -> dict[str, Any]:
@@ -64,7 +67,10 @@ def train_loop(config: dict[str, Work]) -> dict[str, Any]:
         tell=teller.step,
         cuts=ray.get(work.board.cuts.remote()),
     )
-    fit = Fit(work.job, CachedFeed(work.job, train, valid, rank, world), place)
+    feed: Feed = CachedFeed(work.job, train, valid, rank, world)
+    if work.stream is not None:
+        feed = StreamFeed(work.job, work.stream, valid, work.board, rank, world)
+    fit = Fit(work.job, feed, place)
     try:
         return _epochs(fit, work, teller)
     except MemoryShortageError as error:

@@ -6,6 +6,7 @@ Arrays are put into Ray's object store once and read by every worker of a node w
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import Any
 
@@ -21,14 +22,16 @@ from cotray.fitting.loop import Row
 from cotray.learning import Weights
 from cotray.stages.base import StageRun
 from cotray.stages.cluster import node_cpus, require_room, use_gpu
+from cotray.stages.stream import Stream, in_order
 from cotray.stages.train_loop import Work, read_state, train_loop
 from cotray.stages.weights import Fitted, load_fitted, save_fitted
 
 __all__ = ["Fitted", "fit", "pictures_folder"]
 
 
-def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
-    """Train ``job``, or take up where a killed run left it.
+def fit(job: Job, compute: ComputeConfig, at: StageRun, stream: Stream | None = None) -> Fitted:
+    """Train ``job``, or take up where a killed run left it. ``stream``: its training split, where that is not
+    in the job.
 
     Raises NonFiniteLossError, MemoryShortageError, TrainingError, StorageError, and InvalidValueError where
     the cluster has not what ``compute`` asks for.
@@ -42,7 +45,7 @@ def fit(job: Job, compute: ComputeConfig, at: StageRun) -> Fitted:
     require_room(compute, threads)
     refs = (ray.put(dict(job.train)), ray.put(dict(job.valid)))
     board = Board.options(num_cpus=0).remote()  # type: ignore[attr-defined]  # ray adds .options
-    work = Work(_without_arrays(job), refs, board, at.folder / f"train-{job.name}", threads)
+    work = Work(_without_arrays(job), refs, board, at.folder / f"train-{job.name}", threads, stream)
     with _relay(board, job, at):
         state = _trained(work, compute, at)
     best: Weights = state["best"]["weights"]
@@ -83,6 +86,8 @@ def _trainer(work: Work, compute: ComputeConfig, at: StageRun) -> Any:
     return TorchTrainer(
         train_loop,
         train_loop_config={"work": work},
+        datasets=work.stream.datasets(work.board) if work.stream else None,
+        dataset_config=in_order(),
         scaling_config=ScalingConfig(
             num_workers=compute.train_workers,
             use_gpu=gpu,
@@ -99,7 +104,7 @@ def _trainer(work: Work, compute: ComputeConfig, at: StageRun) -> Any:
 
 
 def _without_arrays(job: Job) -> Job:
-    return Job(job.name, job.build, {}, {}, job.config, job.seed, preview_every=job.preview_every)
+    return dataclasses.replace(job, train={}, valid={}, finish=None)
 
 
 def _training_error(job: Job, error: BaseException) -> CotrayError:
@@ -135,6 +140,7 @@ class Board:
     def __init__(self) -> None:
         self.posts: list[tuple[str, Any]] = []
         self.known_cuts = 1
+        self.current = 0
 
     def push(self, kind: str, post: Any) -> None:
         """Post a row of a ``step`` or an ``epoch``, a ``picture`` and its epoch, or something to ``say``."""
@@ -152,6 +158,14 @@ class Board:
     def cuts(self) -> int:
         """Into how many."""
         return self.known_cuts
+
+    def begin(self, epoch: int) -> None:
+        """All ranks are about to read this epoch's stream."""
+        self.current = epoch
+
+    def epoch(self) -> int:
+        """Which epoch's stream is read."""
+        return self.current
 
 
 class _relay:
