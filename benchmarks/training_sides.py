@@ -69,7 +69,7 @@ def arrays(model: str, section: Any, count: int) -> Arrays:
 
 
 def windows(section: Any, image: Arrays, count: int) -> Arrays:
-    """Discs to segment; where the encoder is frozen, embeddings in the images' place, as training has them."""
+    """Discs to segment; where the encoder is frozen, embeddings in the images' place."""
     side = section.image_size
     rows, columns = np.mgrid[:side, :side] - side / 2
     disc = (rows**2 + columns**2 < (side / 4) ** 2).astype(np.uint8)

@@ -53,10 +53,10 @@ class BackboneTrainConfig(TrainConfig):
     """Training of the backbone, whose cells may be more than memory holds."""
 
     data: Literal["cached", "stream"] = "cached"
-    """`cached`: all training cells lie decoded in memory (28 KB each at 96 px, 197 KB at 256 px). `stream`: Ray
-    Data reads and decodes them anew each epoch, a little ahead of training, so that memory does not grow with
-    the data; for sets that would not fit. It costs a start of about a second an epoch and the CPU time of
-    decoding, and mixes less: pieces of 64 neighbouring cells in a drawn order, then `buffer`."""
+    """`cached`: all training cells lie decoded in memory (28 KB each at 96 px, 197 KB at 256 px). `stream`:
+    for sets that would not fit. Ray Data reads and decodes them anew each epoch, a little ahead of training,
+    so that memory does not grow with the data. That costs the CPU time of decoding in each epoch, and mixes
+    less: pieces of 64 neighbouring cells come in a drawn order, and batches are drawn from `buffer`."""
     buffer: int = Field(1024, ge=1)
     """With `stream`: cells that each worker holds to draw its batches from. More mixes better and takes more
     memory."""

@@ -75,11 +75,19 @@ def own_share() -> float:
 
 
 def use_gpu(compute: ComputeConfig) -> bool:
-    """Whether stages should ask for GPUs."""
+    """Whether stages should ask for GPUs. Raises InvalidValueError where one is asked for and there is none:
+    Ray would wait for it for ever, in silence."""
     import ray
 
+    there = float(ray.cluster_resources().get("GPU", 0))
     if compute.gpu == "auto":
-        return float(ray.cluster_resources().get("GPU", 0)) >= compute.train_workers
+        return there >= compute.train_workers
+    if compute.gpu == "yes" and not there and not compute.wait_for_nodes:
+        raise InvalidValueError(
+            "A GPU is asked for, and the cluster has none.",
+            where="compute.gpu",
+            cure="Set compute.gpu=auto, or compute.wait_for_nodes=true where the cluster grows on demand.",
+        )
     return compute.gpu == "yes"
 
 

@@ -12,7 +12,7 @@ from cotray.errors import UnknownNameError, nearest
 from cotray.runs import Run, StageRecord, environment, fingerprint, now
 from cotray.stages import classify, evaluate, extract, ingest, segment, select, synthesize, train_backbone
 from cotray.stages.base import Stage, StageRun, Voice
-from cotray.stages.cluster import connect
+from cotray.stages.cluster import connect, use_gpu
 from cotray.stages.frozen import verify_split
 from cotray.tracking import Tracker, open_tracker
 
@@ -66,6 +66,7 @@ def run_pipeline(request: Request) -> dict[str, StageRecord]:
             if stage in todo:
                 if tracker is None:
                     connect(request.verbose)
+                    use_gpu(request.config.compute)  # refused now rather than after the first stages
                     tracker = _open(run, request.config)
                 records[stage.name] = run_stage(stage, request, run, prints[stage.name], tracker)
             else:

@@ -1,8 +1,8 @@
-"""Training cells streamed from the run's part files by Ray Data (`train.data=stream`), for more than memory holds.
+"""Training cells streamed from part files by Ray Data (`train.data=stream`), for more than memory holds.
 
 The order is that of (seed, epoch): pieces of part files in a new order each epoch, then a buffer of
-`train.buffer` cells that is drawn from. One worker sees every cell once an epoch, several none twice; all have
-as many steps, known beforehand. A killed training begins its epoch again with the order that it had.
+`train.buffer` cells that is drawn from. One worker sees every cell once an epoch, several none twice; all
+have as many steps, known beforehand. A killed training begins its epoch again with the order that it had.
 
 Exact: a run repeated or continued with as many workers sees the same batches, as long as Ray Data hands its
 blocks on in order, which it is asked to (`preserve_order`). Another number of workers, another buffer, or
@@ -64,8 +64,10 @@ class Piece:
         return resize_square(np.stack(images), side)
 
 
-def pieces_of(folder: Folder, rows: pa.Table, keep_N: NDArray[np.bool_], files: Mapping[int, str]) -> list[Piece]:
-    """Pieces of the files that a manifest's rows lie in; ``files`` by part number. Without those of no cell."""
+def pieces_of(
+    folder: Folder, rows: pa.Table, keep_N: NDArray[np.bool_], files: Mapping[int, str]
+) -> list[Piece]:
+    """Pieces of the files that a manifest's rows lie in, if any cell is kept; ``files`` by part number."""
     part_N, label_N = rows["part"].to_numpy(), labels(rows)
     found = []
     for part in np.unique(part_N):

@@ -55,9 +55,7 @@ def cell_run(home: Path, parts: tuple[int, ...] = (90, 7, 60, 40), synthetic: in
     """The run; ``parts``: cells of each part file."""
     run = Run(str(home))
     firsts = np.cumsum([0, *parts])
-    tables = [
-        manifest.table(cell_rows(n, part, int(firsts[part]), rare)) for part, n in enumerate(parts)
-    ]
+    tables = [manifest.table(cell_rows(n, part, int(firsts[part]), rare)) for part, n in enumerate(parts)]
     for part, table in enumerate(tables):
         (run.stage("segment") / "cells").write_parquet(part_name(part), table)
     rows = [row for table in tables for row in table.to_pylist()]

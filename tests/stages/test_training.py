@@ -160,7 +160,7 @@ def test_more_workers_than_cpus_are_refused_at_once(tmp_path: Path) -> None:
     for compute, what in (
         (ComputeConfig(train_workers=3, cpus_per_worker=1), "need 3 CPUs, and there are 2"),
         (ComputeConfig(train_workers=4), "need 4 CPUs, and there are 2"),
-        (ComputeConfig(gpu="yes"), "need 1 GPUs, and there are 0"),
+        (ComputeConfig(gpu="yes"), "A GPU is asked for, and the cluster has none"),
     ):
         with pytest.raises(InvalidValueError, match=what):
             fit(job(), compute, stage(tmp_path, "n"))

@@ -1,0 +1,218 @@
+"""Training under cotray's harness against the same model in a bare torch loop.
+
+    python -m benchmarks.training speed [--models hdlc smod] [--preset tiny] [--threads 1] [--rounds 7]
+    python -m benchmarks.training ray [--models hdlc smod] [--epochs 11]
+    python -m benchmarks.training gpu [--models cotconet leugan] [--preset paper]
+
+`speed`: both sides in one process on the same items, in turn, an epoch each: images per second, their ratio,
+and the ratio of CPU time, which a busy machine disturbs less. Validation and checkpoints are in neither side.
+`ray`: what Ray Train adds: its start, and what it takes for each epoch (a checkpoint, a report).
+`gpu`: bf16 with and without `train.compile` and `train.channels_last`, and the share of the GPU's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.real_sets import machine
+from benchmarks.selection_tables import markdown
+from benchmarks.training_sides import MODELS, Bare, job, ours, settings
+from cotray.config import Config, load_config
+from cotray.fitting.job import Job, length
+
+CPU = torch.device("cpu")
+PEAK = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+}
+"""Dense bf16 operations per second that makers name, by a part of the device's name; the first that fits."""
+VARIANTS = ((False, False), (False, True), (True, False), (True, True))
+"""train.compile, train.channels_last."""
+
+
+def main() -> None:
+    """Measure and print."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("what", choices=("speed", "ray", "gpu"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--preset", help="tiny; for gpu, paper")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of an epoch, about")
+    parser.add_argument("--epochs", type=int, default=11, help="of the longer training under Ray")
+    parser.add_argument("--device", default="cuda", help="of gpu; cpu only to try the command out")
+    parser.add_argument("--plain", action="store_true", help="gpu: without the compiled variants")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    config = load_config(given.preset or ("paper" if given.what == "gpu" else "tiny"))
+    told = machine().replace(", no GPU used", "" if given.what == "gpu" else ", no GPU used")
+    print(f"Machine: {told}; {given.threads} thread(s), torch {torch.__version__}.\n")
+    lines = {"speed": speed, "ray": under_ray, "gpu": on_gpu}[given.what](config, given)
+    print(markdown(list(lines)))
+
+
+# ---- both sides in turn ----------------------------------------------------------------------------------
+
+
+def speed(config: Config, given: Any) -> Iterator[list[str]]:
+    """A line for each model."""
+    yield ["model", "batch", *HEAD]
+    for model in given.models:
+        section = settings(model, config)
+        made = sized(model, section, given, CPU)
+        yield [model, str(section.train.batch_size), *compared(model, section, made, given.rounds, CPU)]
+
+
+def sized(model: str, section: Any, given: Any, device: torch.device) -> Job:
+    """A job whose epoch takes about the wanted seconds: between 2 and 200 steps."""
+    batch = section.train.batch_size
+    probe = job(model, section, 2 * batch, 1)
+    bare = Bare(model, section, probe, device)
+    bare.epoch(torch.arange(2 * batch))  # what is only made once
+    begun = time.perf_counter()
+    bare.epoch(torch.arange(2 * batch))
+    waited(device)
+    steps = round(2 * given.seconds / (time.perf_counter() - begun))
+    return job(model, section, batch * max(2, min(200, steps)), given.rounds + 1)
+
+
+def compared(model: str, section: Any, made: Job, rounds: int, device: torch.device) -> list[str]:
+    """Cells of a line: medians over rounds. Which side is first changes; the first round is not counted."""
+    fit, bare, count = ours(made, device), Bare(model, section, made, device), length(made.train)
+    sides: list[Callable[[], Any]] = [fit.epoch, lambda: bare.epoch(torch.randperm(count))]
+    found = []
+    for turn in range(rounds + 1):
+        took = {side: timed(sides[side], device) for side in ((0, 1) if turn % 2 else (1, 0))}
+        found.append((took[0], took[1]))
+    kept = found[1:]
+    ratios = sorted(b[0] / a[0] for a, b in kept)
+    rates = [f"{count / median(pair[side][0] for pair in kept):.4g}" for side in (1, 0)]
+    cpu = median(b[1] / a[1] for a, b in kept)
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    return [str(count), *rates, f"{median(ratios):.2f}", spread, f"{cpu:.2f}"]
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+    """(wall, CPU) seconds, until the device has done all of it."""
+    waited(device)
+    begun, spent = time.perf_counter(), time.process_time()
+    work()
+    waited(device)
+    return time.perf_counter() - begun, time.process_time() - spent
+
+
+def waited(device: torch.device) -> None:
+    """Wait for what the device was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+# ---- Ray Train -------------------------------------------------------------------------------------------
+
+
+def under_ray(config: Config, given: Any) -> Iterator[list[str]]:
+    """A line for each model: a training of one epoch and a longer one tell start and epochs apart."""
+    from cotray.stages.cluster import connect
+
+    connect()
+    yield [
+        "model",
+        "images",
+        "in the worker, images/s",
+        "start and end, s",
+        "added to an epoch, s",
+        "checkpoint, MB",
+    ]
+    for model in given.models:
+        section = settings(model, config)
+        made = sized(model, section, given, CPU)
+        runs = {epochs: ray_run(made, epochs, given.threads) for epochs in (1, given.epochs)}
+        (short, alone, _), (long, whole, size) = runs.values()
+        added = ((long - whole) - (short - alone)) / (given.epochs - 1)
+        count, start = length(made.train), short - alone - added
+        rate = count * given.epochs / whole
+        yield [model, str(count), f"{rate:.4g}", f"{start:.1f}", f"{added:.2f}", f"{size / 1e6:.1f}"]
+
+
+def ray_run(made: Job, epochs: int, threads: int) -> tuple[float, float, int]:
+    """(seconds of the whole training, of its epochs alone, bytes of a checkpoint)."""
+    from cotray.config import ComputeConfig
+    from cotray.runs import Run
+    from cotray.stages.base import StageRun
+    from cotray.stages.training import fit
+
+    train = made.config.model_copy(update={"epochs": epochs, "checkpoint_every": 1})
+    cut = Job(made.name, made.build, made.train, made.valid, train, made.seed)
+    with tempfile.TemporaryDirectory(prefix="cotray-bench-") as place:
+        begun = time.perf_counter()
+        fitted = fit(cut, ComputeConfig(cpus_per_worker=threads), StageRun("training", Run(place), ""))
+        took = time.perf_counter() - begun
+        sizes = [path.stat().st_size for path in Path(place).rglob("state.pt")]
+    return took, sum(row["seconds"] for row in fitted.history), sizes[0]
+
+
+# ---- a GPU -----------------------------------------------------------------------------------------------
+
+
+def on_gpu(config: Config, given: Any) -> Iterator[list[str]]:
+    """A line for each model and variant."""
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("There is no GPU here. `--device cpu --preset tiny` only tries the command out.")
+    device = torch.device(given.device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    print(f"Device: {name}.\n")
+    yield ["model", "compiled", "channels last", "batch", "GFLOP/image", "of peak, %", *HEAD]
+    for model in given.models:
+        for compiled, last in VARIANTS[: 2 if given.plain else 4]:
+            section = varied(settings(model, config), compiled, last)
+            made = sized(model, section, given, device)
+            cells = compared(model, section, made, given.rounds, device)
+            each = flops(model, settings(model, config), device)
+            share = peak_share(name, each * float(cells[2]))
+            kind = [model, *("yes" if flag else "no" for flag in (compiled, last))]
+            yield [*kind, str(section.train.batch_size), f"{each / 1e9:.4g}", share, *cells]
+
+
+HEAD = ("images", "bare, images/s", "cotray, images/s", "ratio", "single rounds", "CPU ratio")
+
+
+def varied(section: Any, compiled: bool, last: bool) -> Any:
+    """The section in bf16, compiled or not, channels last or not."""
+    more = {"compile": compiled, "channels_last": last, "precision": "bf16"}
+    return section.model_copy(update={"train": section.train.model_copy(update=more)})
+
+
+def flops(model: str, section: Any, device: torch.device) -> float:
+    """Floating-point operations of training on one image, counted in a step of the bare side."""
+    batch = section.train.batch_size
+    made = job(model, section, batch, 1)
+    bare = Bare(model, section, made, device)
+    with FlopCounterMode(display=False) as counter:
+        bare.epoch(torch.arange(batch))
+    return counter.get_total_flops() / batch
+
+
+def peak_share(name: str, rate: float) -> str:
+    """Per cent of the device's peak; a dash where that is not known."""
+    peak = next((value for part, value in PEAK.items() if part in name), None)
+    return "-" if peak is None else f"{100 * rate / peak:.1f}"
+
+
+if __name__ == "__main__":
+    main()
