@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of an epoch, about")
-    parser.add_argument("--epochs", type=int, default=11, help="of the longer training under Ray")
+    parser.add_argument("--epochs", type=int, default=11, help="of a training under Ray")
     parser.add_argument("--device", default="cuda", help="of gpu; cpu only to try the command out")
     parser.add_argument("--plain", action="store_true", help="gpu: without the compiled variants")
     given = parser.parse_args()
@@ -127,44 +127,44 @@ def waited(device: torch.device) -> None:
 
 
 def under_ray(config: Config, given: Any) -> Iterator[list[str]]:
-    """A line for each model: a training of one epoch and a longer one tell start and epochs apart."""
+    """A line for each model, of one training."""
     from cotray.stages.cluster import connect
 
     connect()
-    yield [
-        "model",
-        "images",
-        "in the worker, images/s",
-        "start and end, s",
-        "added to an epoch, s",
-        "checkpoint, MB",
-    ]
+    yield ["model", "images", "in the worker, images/s", "start, s", "added to an epoch, s", "checkpoint, MB"]
     for model in given.models:
         section = settings(model, config)
         made = sized(model, section, given, CPU)
-        runs = {epochs: ray_run(made, epochs, given.threads) for epochs in (1, given.epochs)}
-        (short, alone, _), (long, whole, size) = runs.values()
-        added = ((long - whole) - (short - alone)) / (given.epochs - 1)
-        count, start = length(made.train), short - alone - added
-        rate = count * given.epochs / whole
+        told, history, size = ray_run(made, given.epochs, given.threads)
+        count, epochs = length(made.train), given.epochs
+        added = (told[-1] - told[0] - sum(row["seconds"] for row in history[1:])) / (epochs - 1)
+        rate = count * epochs / sum(row["seconds"] for row in history)
+        start = told[0] - history[0]["seconds"]
         yield [model, str(count), f"{rate:.4g}", f"{start:.1f}", f"{added:.2f}", f"{size / 1e6:.1f}"]
 
 
-def ray_run(made: Job, epochs: int, threads: int) -> tuple[float, float, int]:
-    """(seconds of the whole training, of its epochs alone, bytes of a checkpoint)."""
+def ray_run(made: Job, epochs: int, threads: int) -> tuple[list[float], list[dict[str, float]], int]:
+    """(when each epoch was heard of, within half a second; the history; bytes of a checkpoint)."""
     from cotray.config import ComputeConfig
     from cotray.runs import Run
-    from cotray.stages.base import StageRun
+    from cotray.stages.base import StageRun, Voice
     from cotray.stages.training import fit
+
+    told: list[float] = []
+
+    class Clock(Voice):
+        def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+            if what == made.name:
+                told.append(time.perf_counter() - begun)
 
     train = made.config.model_copy(update={"epochs": epochs, "checkpoint_every": 1})
     cut = Job(made.name, made.build, made.train, made.valid, train, made.seed)
     with tempfile.TemporaryDirectory(prefix="cotray-bench-") as place:
         begun = time.perf_counter()
-        fitted = fit(cut, ComputeConfig(cpus_per_worker=threads), StageRun("training", Run(place), ""))
-        took = time.perf_counter() - begun
+        at = StageRun("training", Run(place), "", voice=Clock())
+        history = fit(cut, ComputeConfig(cpus_per_worker=threads), at).history
         sizes = [path.stat().st_size for path in Path(place).rglob("state.pt")]
-    return took, sum(row["seconds"] for row in fitted.history), sizes[0]
+    return told, history, sizes[0]
 
 
 # ---- a GPU -----------------------------------------------------------------------------------------------

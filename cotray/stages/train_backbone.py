@@ -34,14 +34,14 @@ def run(config: Config, at: StageRun) -> StageResult:
     """Train the backbone. Raises ClassError, TrainingError, NonFiniteLossError."""
     stream = training_stream(config, at) if config.backbone.train.data == "stream" else None
     real = real_cells(at, ("val",) if stream else ("train", "val"))
-    train = None if stream else concat(split_of(real, "train"), synthetic_cells(at))
-    label_N = (stream or train).label_N
+    train = stream or concat(split_of(real, "train"), synthetic_cells(at))
+    label_N = train.label_N
     require_two_classes(label_N)
     seed = derive_seed(config.seed, 10)
     job = Job(
         name="backbone",
         build=functools.partial(build_learner, config.backbone, seed, class_weight(label_N)),
-        train=_arrays(train, config) if train is not None else {},
+        train=_arrays(train, config) if isinstance(train, Cells) else {},
         valid=_arrays(split_of(real, "val"), config),
         config=config.backbone.train,
         seed=seed,
