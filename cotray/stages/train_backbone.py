@@ -25,8 +25,9 @@ from cotray.stages.cells import (
     synthetic_cells,
 )
 from cotray.stages.parts import part_name
+from cotray.stages.pieces import pieces_of
 from cotray.stages.pretrained import pretrained_mark, read_pretrained, require_backbone
-from cotray.stages.stream import Stream, pieces_of
+from cotray.stages.stream import Stream
 from cotray.stages.training import fit
 
 
@@ -64,9 +65,11 @@ def training_stream(config: Config, at: StageRun) -> Stream:
     rows = at.input("segment").read_parquet("manifest.parquet")
     keep = (column(rows, "split") == "train") & (labels(rows) >= 0)
     cells = {part: part_name(part) for part in set(rows["part"].to_pylist())}
-    pieces = pieces_of(at.run.stage("segment") / "cells", rows, keep, cells)
+    pieces = pieces_of(at.run.stage("segment") / "cells", rows, labels(rows), keep, cells)
     drawn = at.input("synthesize").read_parquet("manifest.parquet")
-    pieces += pieces_of(at.run.stage("synthesize"), drawn, np.ones(len(drawn), bool), {0: "cells.parquet"})
+    pieces += pieces_of(
+        at.run.stage("synthesize"), drawn, labels(drawn), np.ones(len(drawn), bool), {0: "cells.parquet"}
+    )
     train = config.backbone.train
     return Stream(pieces, derive_seed(config.seed, 11), config.backbone.image_size, train.buffer)
 

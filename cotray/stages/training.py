@@ -140,7 +140,7 @@ class Board:
     def __init__(self) -> None:
         self.posts: list[tuple[str, Any]] = []
         self.known_cuts = 1
-        self.current = 0
+        self.pieces = np.zeros(0, np.int64)
 
     def push(self, kind: str, post: Any) -> None:
         """Post a row of a ``step`` or an ``epoch``, a ``picture`` and its epoch, or something to ``say``."""
@@ -159,13 +159,13 @@ class Board:
         """Into how many."""
         return self.known_cuts
 
-    def begin(self, epoch: int) -> None:
-        """All ranks are about to read this epoch's stream."""
-        self.current = epoch
+    def begin(self, order: NDArray[np.int64]) -> None:
+        """All ranks are about to read an epoch's stream, its pieces in this order."""
+        self.pieces = order
 
-    def epoch(self) -> int:
-        """Which epoch's stream is read."""
-        return self.current
+    def order(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which pieces are at these places of it."""
+        return self.pieces[place]
 
 
 class _relay:
