@@ -11,6 +11,9 @@ from cotray.errors import ConfigError, InvalidValueError, UnknownNameError, Weig
 from cotray.evaluation.explain import grad_cam
 from cotray.features.learner import BackboneLearner
 from cotray.features.zoo import TimmBackbone, build_backbone, require_side, start_from
+from cotray.segmentation._torchvision import ensure_torchvision
+
+ensure_torchvision()  # these tests import timm themselves
 
 PLAIN = (1.0, 1.0)
 

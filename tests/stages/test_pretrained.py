@@ -12,8 +12,11 @@ from safetensors.torch import save_file
 from cotray.config import Config, validate
 from cotray.errors import InvalidValueError, UnknownNameError, WeightsError
 from cotray.features.zoo import build_backbone
+from cotray.segmentation._torchvision import ensure_torchvision
 from cotray.stages.pretrained import pretrained_mark, read_pretrained, require_backbone
 from cotray.stages.train_backbone import build_learner
+
+ensure_torchvision()  # these tests import timm themselves
 
 
 def config(name: str, path: object = None, side: int = 64) -> Config:
