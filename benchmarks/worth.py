@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help="only these; or other backbones by name, alone")
     parser.add_argument("--tried", nargs="*", help="only these settings")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folds", type=int, default=FOLDS, help="the table: only the first so many")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def main() -> None:
     if given.what == "table":
         print(f"Machine: {machine()}.\n")
         for path in sorted(given.out.glob("*.answers.jsonl")):
-            print(table(path, given.out))
+            print(table(path, given.out, given.folds))
 
 
 def run(name: str, cells: CellSet, given: argparse.Namespace) -> None:
@@ -112,18 +113,18 @@ def answers(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(path: Path, out: Path) -> str:
+def table(path: Path, out: Path, most: int = FOLDS) -> str:
     """One data set's figures as Markdown."""
     name, tag = path.name.split(".")[:2]
     with np.load(out / f"{name}.npz") as arrays:
         label_M, group_M = arrays["label_M"], arrays["group_M"]
-    rows = answers(path)
+    rows = [row for row in answers(path) if row["fold"] < most]
     arms = dict.fromkeys([FLOOR, *CELL_ARMS, *(row["arm"] for row in rows)])
     folds = {arm: {row["fold"]: row for row in rows if row["arm"] == arm} for arm in arms}
     head = f"**{name}, {tag}** ({len(label_M)} images, {len(set(group_M))} groups, {FOLDS} folds)\n\n"
     columns = ("balanced accuracy", "interval over groups", "AUROC", "interval over groups")
-    head += f"| | {' | '.join(columns)} | the method less this | CPU s a fold |\n"
-    head += "|---" + "|---:" * (len(columns) + 2) + "|\n"
+    head += f"| | folds | {' | '.join(columns)} | the method less this | CPU s a fold |\n"
+    head += "|---" + "|---:" * (len(columns) + 3) + "|\n"
     return head + "\n".join(line(arm, folds, label_M, group_M) for arm in folds if folds[arm]) + "\n"
 
 
@@ -141,7 +142,7 @@ def line(arm: str, folds: dict[str, dict[int, Any]], label_M: Any, group_M: Any)
     gaps = [method[n]["balanced_accuracy"] - by_fold[n]["balanced_accuracy"] for n in both]
     gap = "" if arm == METHOD or not both else f"{np.mean(gaps):+.3f}"
     seconds = np.median([row["cpu"] for row in folds[arm].values()])
-    return f"| {arm} | {' | '.join(cells)} | {gap} | {seconds:.0f} |"
+    return f"| {arm} | {len(by_fold)} | {' | '.join(cells)} | {gap} | {seconds:.0f} |"
 
 
 def figures(row: dict[str, Any], label_M: Any) -> dict[str, float]:

@@ -74,7 +74,7 @@ def test_answers_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     assert [(row["arm"], row["fold"]) for row in answers(path)] == [(FLOOR, fold) for fold in range(FOLDS)]
     text = table(path, tmp_path)
     assert "**drawn, quick** (60 images, 20 groups, 5 folds)" in text
-    assert "| colour alone | 1.000 ± 0.000 |" in text  # dark from light: nothing is easier
+    assert "| colour alone | 5 | 1.000 ± 0.000 |" in text  # dark from light: nothing is easier
 
 
 @given(st.floats(0.01, 0.99), st.lists(st.floats(0, 1), min_size=2, max_size=20))
