@@ -27,9 +27,12 @@ from cotray.fitting.job import Arrays, CachedFeed, Job, Pieces, in_pieces
 from cotray.learning import Batch, derive_seed
 from cotray.stages.cluster import cpus
 from cotray.stages.pieces import Piece, Reader
+from cotray.storage import ROW_GROUP
 
 TASK = 4
 """Pieces that a task reads: about a quarter of a thousand cells, so that Ray's own work is little."""
+AHEAD = 4
+"""Blocks (what a task reads) in Ray's object store for each reader and each training worker."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,22 @@ class Stream:
         places = np.array_split(np.arange(len(self.pieces)), math.ceil(len(self.pieces) / TASK))
         blocks = ray.data.from_pandas([pd.DataFrame({"place": some}) for some in places])
         # Tasks without CPUs of their own are not counted by Ray: it would start a process for each.
-        readers = ray.data.TaskPoolStrategy(size=max(1, cpus() // 2))
+        pool = ray.data.TaskPoolStrategy(size=readers())
         read = Reader(self.pieces, board, self.side)
-        return {"train": blocks.map_batches(read, batch_size=None, num_cpus=0, compute=readers)}
+        return {"train": blocks.map_batches(read, batch_size=None, num_cpus=0, compute=pool)}
+
+    def options(self, world: int) -> DataConfig:
+        """For Ray Train: blocks reach workers in their order, whichever was read first, and no more of them
+        lie in Ray's object store than are soon asked for."""
+        block = TASK * ROW_GROUP * self.side**2 * 3
+        limits = ray.data.ExecutionResources(object_store_memory=AHEAD * (readers() + world) * block)
+        options = ray.data.ExecutionOptions(preserve_order=True, resource_limits=limits)
+        return DataConfig(execution_options=options, enable_shard_locality=False)
 
 
-def in_order() -> DataConfig:
-    """Blocks reach workers in their order, whichever was read first."""
-    return DataConfig(
-        execution_options=ray.data.ExecutionOptions(preserve_order=True), enable_shard_locality=False
-    )
+def readers() -> int:
+    """Tasks that read at the same time."""
+    return max(1, cpus() // 2)
 
 
 class StreamFeed:

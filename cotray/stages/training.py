@@ -22,7 +22,7 @@ from cotray.fitting.loop import Row
 from cotray.learning import Weights
 from cotray.stages.base import StageRun
 from cotray.stages.cluster import node_cpus, require_room, use_gpu
-from cotray.stages.stream import Stream, in_order
+from cotray.stages.stream import Stream
 from cotray.stages.train_loop import Work, read_state, train_loop
 from cotray.stages.weights import Fitted, load_fitted, save_fitted
 
@@ -87,7 +87,7 @@ def _trainer(work: Work, compute: ComputeConfig, at: StageRun) -> Any:
         train_loop,
         train_loop_config={"work": work},
         datasets=work.stream.datasets(work.board) if work.stream else None,
-        dataset_config=in_order(),
+        dataset_config=work.stream.options(compute.train_workers) if work.stream else None,
         scaling_config=ScalingConfig(
             num_workers=compute.train_workers,
             use_gpu=gpu,
