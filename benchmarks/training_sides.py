@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from cotray.classification.learner import HdlcLearner
 from cotray.config import Config, TrainConfig
@@ -194,7 +195,7 @@ class Bare:
 def placed(net: nn.Module, device: torch.device, config: TrainConfig) -> nn.Module:
     """On the device, laid out and compiled as the config says."""
     if config.channels_last:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        net = convert_conv2d_weight_memory_format(net, torch.channels_last)
     net = net.to(device)
     if config.compile:
         net.compile()

@@ -99,7 +99,6 @@ def settings(name: str, cells: CellSet, given: argparse.Namespace) -> None:
         rows = []
         for number in range(3):
             fold = Fold(cells, config, number, split_seed=1000)
-            linear(fold, "cotconet")
             prob = linear(fold, "cotconet")[fold.side_N == "val"]
             label = fold.label_N[fold.side_N == "val"]
             known = classification_metrics(label, prob, threshold=0.5)

@@ -57,12 +57,15 @@ def cut(name: str, root: str, folder: Path) -> CellSet:
     config = with_shipped(load_config(yaml_text=run.folder.read_text("config.yaml")), MOST[name])
     segmenter = build_segmenter(config, load_shipped().weights)
     images = open_images(run.stage("ingest"))
+    frozen = run.stage("ingest").read_json("split.json")["rows"]  # of images in use: side and group
     cells, of, rows, colour, empty, seen = [], [], [], [], 0, dict[str, int]()
     for part in range(run.need("ingest").result.counts["parts"]):
         for row in images.rows(part):
-            row |= frozen(run, row["id"])
+            if row["status"] != "used":
+                continue
+            row["group"] = frozen[row["id"]][1]
             seen[row["group"]] = seen.get(row["group"], 0) + 1
-            if row["status"] != "used" or (seen[row["group"]] - 1) % EVERY[name]:
+            if (seen[row["group"]] - 1) % EVERY[name]:
                 continue
             found = cut_cells(rgb := images.rgb(row), segmenter, config, single=single_cell(config))
             empty += not found
@@ -75,17 +78,6 @@ def cut(name: str, root: str, folder: Path) -> CellSet:
     labels = np.array([row["label"] for row in rows], np.int64)
     groups = np.array([row["group"] for row in rows])
     return CellSet(np.stack(cells), np.array(of, np.int64), labels, groups, np.stack(colour))
-
-
-_ROWS: dict[str, dict[str, list[str]]] = {}
-
-
-def frozen(run: Run, name: str) -> dict[str, str]:
-    """The group that ingest gave an image."""
-    uri = run.folder.uri
-    if uri not in _ROWS:
-        _ROWS[uri] = run.stage("ingest").read_json("split.json")["rows"]
-    return {"group": _ROWS[uri].get(name, ["", "none"])[1]}
 
 
 def with_shipped(config: Config, most: int) -> Config:

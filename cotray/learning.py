@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from cotray.config import TrainConfig
 from cotray.errors import WeightsError
@@ -231,7 +232,7 @@ class Learner(ABC):
 def _placed(net: nn.Module, device: torch.device, config: TrainConfig | None) -> nn.Module:
     """On ``device``; channels last and compiled if asked for. Names of weights stay as they are."""
     if config is not None and config.channels_last:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        net = convert_conv2d_weight_memory_format(net, torch.channels_last)
     net = net.to(device)
     if config is not None and config.compile:
         net.compile()

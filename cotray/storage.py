@@ -189,16 +189,16 @@ class Folder:
             raise _told(error, path) from error
 
     def _replace(self, path: str, data: bytes) -> None:
-        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        temporary = Path(f"{path}.{uuid.uuid4().hex[:8]}.tmp")
         try:
-            with open(temporary, "wb") as file:  # noqa: PTH123 - a plain string path from fsspec
+            with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)  # noqa: PTH105
+            temporary.replace(path)
         except OSError:  # a half written file would keep a full disk full
             with contextlib.suppress(OSError):
-                os.remove(temporary)  # noqa: PTH107
+                temporary.unlink()
             raise
 
     def read_json(self, name: str) -> Any:

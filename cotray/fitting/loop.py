@@ -1,8 +1,10 @@
 """Training one learner epoch by epoch: the same code under Ray Train, in a test and in a notebook.
 
-fit = Fit(job, CachedFeed(job, job.train, job.valid))
-while not fit.finished:
-    print(fit.epoch())
+    fit = Fit(job, CachedFeed(job, job.train, job.valid))
+    while not fit.finished:
+        print(fit.epoch())
+
+What an epoch gives are its figures; ``fit.best`` holds the best epoch's weights.
 """
 
 from __future__ import annotations
@@ -168,7 +170,7 @@ class Fit:
             random = torch.get_rng_state()
             try:
                 return self._over(parts)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 self._halve(parts, str(error))

@@ -91,7 +91,8 @@ def test_steps_are_known_beforehand(tmp_path: Path) -> None:
         (1, 999, 1),
     ):
         config = TrainConfig(batch_size=batch, accumulate=accumulate)
-        feed = StreamFeed(Job("toy", SeeingLearner, {}, {}, config, 5), stream, {}, None, 0, world)  # type: ignore[arg-type]
+        job = Job("toy", functools.partial(SeeingLearner, 3, ""), {}, {}, config, 5)
+        feed = StreamFeed(job, stream, {}, None, 0, world)
         share, size = stream.items // world, batch * accumulate // world
         assert feed.steps == max(1, share // size + (share % size > 1))
 
