@@ -56,19 +56,18 @@ def nearest(real_NK: Matrix, synthetic_MK: Matrix, mirrored_NK: Matrix | None = 
     ``mirrored_NK`` are the real cells turned left to right: a mirrored copy is a copy too, and so both sets
     are held against them as well.
     """
-    own, _ = _closest(real_NK, [real_NK], skip_itself=True)
-    away, which = _closest(synthetic_MK, [real_NK])
+    own, _ = _closest(real_NK, real_NK, skip_itself=True)
+    away, which = _closest(synthetic_MK, real_NK)
     if mirrored_NK is not None:
-        other, at = _closest(synthetic_MK, [mirrored_NK])
-        own = np.minimum(own, _closest(real_NK, [mirrored_NK], skip_itself=True)[0])
+        other, at = _closest(synthetic_MK, mirrored_NK)
+        own = np.minimum(own, _closest(real_NK, mirrored_NK, skip_itself=True)[0])
         away, which = np.minimum(away, other), np.where(other < away, at, which)
     return Nearest(own, away, which)
 
 
 def _closest(
-    points_NK: Matrix, among: list[Matrix], skip_itself: bool = False
+    points_NK: Matrix, others_MK: Matrix, skip_itself: bool = False
 ) -> tuple[Matrix, NDArray[np.int64]]:
-    (others_MK,) = among
     distance, which = np.empty(len(points_NK)), np.empty(len(points_NK), np.int64)
     for start in range(0, len(points_NK), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(points_NK)))
