@@ -24,7 +24,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.real_sets import machine
-from benchmarks.selection_tables import markdown
 from benchmarks.training_sides import MODELS, Bare, job, ours, settings
 from cotray.config import Config, load_config
 from cotray.fitting.job import Job, length
@@ -64,7 +63,10 @@ def main() -> None:
     told = machine().replace(", no GPU used", "" if given.what == "gpu" else ", no GPU used")
     print(f"Machine: {told}; {given.threads} thread(s), torch {torch.__version__}.\n")
     lines = {"speed": speed, "ray": under_ray, "gpu": on_gpu}[given.what](config, given)
-    print(markdown(list(lines)))
+    for line in lines:  # one by one: a compiled model takes minutes
+        print(f"| {' | '.join(line)} |", flush=True)
+        if line[0] == "model":
+            print(f"|{'---|' * len(line)}", flush=True)
 
 
 # ---- both sides in turn ----------------------------------------------------------------------------------
@@ -181,12 +183,23 @@ def on_gpu(config: Config, given: Any) -> Iterator[list[str]]:
     for model in given.models:
         for compiled, last in VARIANTS[: 2 if given.plain else 4]:
             section = varied(settings(model, config), compiled, last)
-            made = sized(model, section, given, device)
-            cells = compared(model, section, made, given.rounds, device)
-            each = flops(model, settings(model, config), device)
-            share = peak_share(name, each * float(cells[2]))
             kind = [model, *("yes" if flag else "no" for flag in (compiled, last))]
-            yield [*kind, str(section.train.batch_size), f"{each / 1e9:.4g}", share, *cells]
+            try:
+                cells = measured(model, section, given, device, name)
+            except RuntimeError as error:  # what the compiler cannot do is a finding too
+                cells = ["-"] * (3 + len(HEAD))
+                print(f"{' '.join(kind)}: {str(error).splitlines()[0][:300]}\n", flush=True)
+            yield [*kind, *cells]
+
+
+def measured(model: str, section: Any, given: Any, device: torch.device, name: str) -> list[str]:
+    """Cells of one variant."""
+    made = sized(model, section, given, device)
+    cells = compared(model, section, made, given.rounds, device)
+    plain = section.model_copy(update={"train": section.train.model_copy(update={"compile": False})})
+    each = flops(model, plain, device)
+    share = peak_share(name, each * float(cells[2]))
+    return [str(section.train.batch_size), f"{each / 1e9:.4g}", share, *cells]
 
 
 HEAD = ("images", "bare, images/s", "cotray, images/s", "ratio", "single rounds", "CPU ratio")

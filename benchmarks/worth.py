@@ -1,14 +1,15 @@
 """What each part of the method is worth on real cells, against resnet18 and against colour alone.
 
     python -m benchmarks.worth run all-idb2=/data/ALL_IDB2 [taleqani=/data/taleqani/Original]
-    python -m benchmarks.worth settings all-idb2=/data/ALL_IDB2
+    python -m benchmarks.worth settings all-idb2=/data/ALL_IDB2 taleqani=/data/taleqani/Original [--jobs 2]
+    python -m benchmarks.worth chosen [--out DIR]
     python -m benchmarks.worth table [--out DIR]
 
 `run`: five folds over groups, a network seed for each; every group is tested once. Each answer goes to a
 file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of its own).
-`settings`: a few settings of the backbone, judged on the validation parts of three other splits; nothing is
-tested. `table`: mean and deviation over the folds, the interval by resampling groups of all folds together,
-and differences to the method, fold by fold.
+`settings`: many settings on the same folds, of which only validation figures are shown. `chosen`: what the
+other data set's validation parts would choose, tested. `table`: mean and deviation over the folds, the
+interval by resampling groups of all folds together, and differences to the method, fold by fold.
 """
 
 from __future__ import annotations
@@ -22,37 +23,31 @@ import numpy as np
 import torch
 
 from benchmarks.real_sets import machine
-from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, linear, scores
+from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, scores
 from benchmarks.worth_cells import CellSet, load
+from benchmarks.worth_settings import ranked, search
 from cotray.config import load_config
 from cotray.evaluation.intervals import bootstrap_intervals
 from cotray.evaluation.metrics import classification_metrics
 
 METHOD = "+ both (the method)"
 METRICS = ("balanced_accuracy", "auroc")
-TRIED: dict[str, tuple[str, ...]] = {
-    "as it is": (),
-    "96 px, turned and zoomed": ("backbone.augment.rotate=180", "backbone.augment.zoom=0.15"),
-    "no stain jitter": ("backbone.augment.stain=0",),
-    "more stain jitter": ("backbone.augment.stain=0.3", "backbone.augment.hue=0.03"),
-    "moving average": ("backbone.train.ema=0.98",),
-    "64 px": ("backbone.image_size=64",),
-    "128 px": ("backbone.image_size=128",),
-    "rate x 1/3": ("backbone.train.lr=3e-4",),
-}
 
 
 def main() -> None:
     """Run, or print."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("what", choices=("run", "settings", "table"))
+    parser.add_argument("what", choices=("run", "settings", "chosen", "table"))
     parser.add_argument("sets", nargs="*", metavar="NAME=FOLDER")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/worth"))
     parser.add_argument("--tag", default="tiny", help="names what --set says, in the file of answers")
     parser.add_argument("--arms", nargs="*", help="only these; or other backbones by name, alone")
     parser.add_argument("--tried", nargs="*", help="only these settings")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="settings: splits into folds")
+    parser.add_argument("--jobs", type=int, default=1, help="settings: at a time")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folds", type=int, default=FOLDS, help="the table: only the first so many")
     given = parser.parse_args()
@@ -63,8 +58,10 @@ def main() -> None:
         cells = load(name, root, given.out)
         if given.what == "run":
             run(name, cells, given)
-        elif given.what == "settings":
-            settings(name, cells, given)
+    if given.what == "settings":
+        search(given)
+    if given.what in ("settings", "chosen"):
+        print(ranked(given.out, tested=given.what == "chosen"))
     if given.what == "table":
         print(f"Machine: {machine()}.\n")
         for path in sorted(given.out.glob("*.answers.jsonl")):
@@ -77,7 +74,7 @@ def run(name: str, cells: CellSet, given: argparse.Namespace) -> None:
     done = {(row["arm"], row["fold"]) for row in answers(path)}
     config = load_config(overrides=given.settings)
     for number in range(FOLDS):
-        fold = Fold(cells, config, number)
+        fold = Fold(cells, config, number, device=given.device)
         for arm in given.arms or (FLOOR, *CELL_ARMS):
             if (arm, number) in done:
                 continue
@@ -88,23 +85,6 @@ def run(name: str, cells: CellSet, given: argparse.Namespace) -> None:
                 cells.label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"]
             )
             print(name, number, arm, *(f"{shown[m]:.3f}" for m in METRICS), f"{row['cpu']:.0f} s", flush=True)
-
-
-def settings(name: str, cells: CellSet, given: argparse.Namespace) -> None:
-    """Validation figures of the backbone alone; splits are others than those of `run`."""
-    for title, more in TRIED.items():
-        if given.tried and title not in given.tried:
-            continue
-        config = load_config(overrides=[*given.settings, *more])
-        rows = []
-        for number in range(3):
-            fold = Fold(cells, config, number, split_seed=1000)
-            prob = linear(fold, "cotconet")[fold.side_N == "val"]
-            label = fold.label_N[fold.side_N == "val"]
-            known = classification_metrics(label, prob, threshold=0.5)
-            rows.append([fold.notes["cotconet val_loss"], known["balanced_accuracy"], known["auroc"]])
-        means = np.mean(rows, axis=0)
-        print(f"| {name} | {title} | " + " | ".join(f"{value:.3f}" for value in means) + " |", flush=True)
 
 
 def answers(path: Path) -> list[dict[str, Any]]:

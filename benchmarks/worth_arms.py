@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.worth_cells import CellSet
 from cotray.classification.calibration import sigmoid
@@ -32,6 +33,7 @@ from cotray.predictor import Embedder
 from cotray.selection.select import Table, select_features
 from cotray.stages.cells import class_weight
 from cotray.stages.classify import hdlc_job
+from cotray.stages.pretrained import read_pretrained
 from cotray.synthesis.quality import cell_quality
 from cotray.synthesis.sample import synthesize
 from cotray.synthesis.training import leugan_job, load_generator
@@ -48,6 +50,7 @@ class Fold:
     config: Config
     number: int
     split_seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         split = SplitConfig(folds=FOLDS, fold=self.number)
@@ -76,17 +79,21 @@ class Fold:
                 label = np.concatenate([label, np.full(len(self.extra), self.minority)])
             job = Job(
                 "backbone",
-                functools.partial(BackboneLearner, cfg, self.seed, class_weight(label)),
+                functools.partial(BackboneLearner, cfg, self.seed, class_weight(label), self._start(name)),
                 {"image": resize_square(image, cfg.image_size), "label": label},
                 self._valid(cfg.image_size),
                 cfg.train,
                 self.seed,
             )
-            weights, history = fit_here(job)
+            weights, history = fit_here(job, device=self.device)
             self._backbones[name] = weights
             best = min(history, key=lambda row: row["val_loss"])
             self.notes |= {f"{name} val_loss": best["val_loss"], f"{name} best epoch": best["epoch"]}
         return self._backbones[name]
+
+    def _start(self, name: str) -> dict[str, Tensor] | None:
+        """Weights of `backbone.pretrained`, which are those of cotray's own backbone."""
+        return read_pretrained(self.config.backbone) if name.startswith("cotconet") else None
 
     def _valid(self, side: int) -> dict[str, NDArray[np.generic]]:
         image, label = self.cells_of("val")
@@ -101,7 +108,7 @@ class Fold:
     def _embedder(self, name: str) -> Embedder:
         backbone = self.config.backbone.model_copy(update={"name": name.removesuffix("+gan")})
         config = self.config.model_copy(update={"backbone": backbone})
-        return Embedder(config, self.backbone(name)["backbone"])
+        return Embedder(config, self.backbone(name)["backbone"], self.device)
 
     def reconstructed(self, name: str) -> NDArray[np.float32]:
         """Features through GraFR; only training cells are in its bank."""
@@ -124,7 +131,8 @@ def linear(fold: Fold, name: str) -> Prob:
     """The backbone's own linear head."""
     net = fold._embedder(name).net
     with torch.no_grad():
-        return np.asarray(sigmoid(net.head(torch.from_numpy(fold.features(name)))[:, 0].double().numpy()))
+        feat_ND = torch.from_numpy(fold.features(name)).to(fold.device)
+        return np.asarray(sigmoid(net.head(feat_ND)[:, 0].double().cpu().numpy()))
 
 
 def hdlc(fold: Fold, feat_ND: NDArray[np.float32], select: bool) -> Prob:
@@ -140,7 +148,7 @@ def hdlc(fold: Fold, feat_ND: NDArray[np.float32], select: bool) -> Prob:
         {"feature": np.ascontiguousarray(feat_ND[k][:, mask]), "label": fold.label_N[k]} for k in (train, val)
     ]
     job = hdlc_job(fold.config, sides[0], sides[1])
-    weights, _ = fit_here(job)
+    weights, _ = fit_here(job, device=fold.device)
     learner = job.build()
     learner.load_weights(weights)
     learner.set_train(False)
@@ -166,7 +174,7 @@ def drawn(fold: Fold) -> NDArray[np.uint8]:
     if not wanted:
         return np.zeros((0, side, side, 3), np.uint8)
     mine = image[label == fold.minority]
-    weights, _ = fit_here(leugan_job(gan, mine, fold.seed))
+    weights, _ = fit_here(leugan_job(gan, mine, fold.seed), device=fold.device)
     made = synthesize(load_generator(gan, weights), wanted, fold.seed)
     real = resize_square(mine, gan.image_size)
     fold.notes |= {f"leugan {key}": value for key, value in cell_quality(real, made, seed=1).items()}
@@ -206,6 +214,8 @@ def scores(fold: Fold, arm: str) -> dict[str, object]:
         "threshold": steady_threshold(fold.cells.label_M[val], prob_M[val]),
         "image": np.flatnonzero(test).tolist(),
         "prob": prob_M[test].round(6).tolist(),
+        "val_image": np.flatnonzero(val).tolist(),
+        "val_prob": prob_M[val].round(6).tolist(),
         "cpu": time.process_time() - begun,
         "notes": fold.notes,
     }

@@ -244,6 +244,9 @@ class BackboneConfig(Section):
     """The convolutional half."""
     label_smoothing: float = Field(0.05, ge=0, lt=0.5)
     """Label smoothing of the cross-entropy."""
+    views: Literal[1, 4, 8] = 1
+    """Features of a cell are the mean over so many views of it: as it is, its four quarter turns, or those
+    and their mirror images. Each view costs a pass of the backbone, in a served answer too."""
     augment: AugmentConfig = AugmentConfig()
     """Mirrors, turns, zoom and stain jitter on the device."""
     train: BackboneTrainConfig = BackboneTrainConfig(epochs=25, max_steps=700, batch_size=32, lr=1e-3)

@@ -40,6 +40,17 @@ def _plain(net: nn.Module) -> nn.Module:
     return net
 
 
+def _random_states(device: torch.device) -> list[Tensor]:
+    """Of the generators that a step draws from: the CPU's and the GPU's, if it is on one."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _draw_again(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where one rank trains."""
@@ -167,14 +178,14 @@ class Fit:
         """One optimizer step over a batch; the mean of its scalars over all items."""
         while True:
             parts = cut(pieces, self.cuts)
-            random = torch.get_rng_state()
+            random = _random_states(self.place.device)
             try:
                 return self._over(parts)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 self._halve(parts, str(error))
-            torch.set_rng_state(random)
+            _draw_again(random, self.place.device)
             self.learner.forget_pieces()
 
     def _over(self, parts: list[Batch]) -> Scalars:
@@ -242,10 +253,12 @@ class Fit:
         self.cuts = max(self.cuts, int(state["cuts"]))
 
 
-def fit_here(job: Job, tell: Callable[[Row], None] = _silent) -> tuple[Weights, list[Row]]:
-    """(best weights, history) of a job trained in this process, on the CPU."""
+def fit_here(
+    job: Job, tell: Callable[[Row], None] = _silent, device: str = "cpu"
+) -> tuple[Weights, list[Row]]:
+    """(best weights on the CPU, history) of a job trained in this process."""
     job = within_limit(job)
-    fit = Fit(job, CachedFeed(job, job.train, job.valid))
+    fit = Fit(job, CachedFeed(job, job.train, job.valid), Place(device=torch.device(device)))
     while not fit.finished:
         tell(fit.epoch())
     assert fit.best is not None  # at least one epoch

@@ -16,7 +16,7 @@ from cotray.config import TrainConfig
 from cotray.errors import MemoryShortageError, NonFiniteLossError
 from cotray.fitting.job import CachedFeed, Job
 from cotray.fitting.loop import Fit, Place, Row, fit_here
-from cotray.learning import cosine_lr
+from cotray.learning import Weights, cosine_lr
 
 
 def job(toy: type[ToyLearner] = ToyLearner, settings: dict[str, object] | None = None, **more: int) -> Job:
@@ -116,6 +116,37 @@ def test_the_rate_warms_up_and_falls_as_configured() -> None:
     assert [row["step"] for row in told] == list(range(1, 15))
     assert [row["lr"] for row in told] == pytest.approx([0.05 * cosine_lr(step, 14, 7) for step in range(14)])
     assert all(row["loss"] > 0 for row in told)
+
+
+def plainly(**settings: object) -> tuple[Weights, list[Row]]:
+    return fit_here(job(PlainLearner, {"epochs": 3, "batch_size": 24, **settings}))
+
+
+def test_accumulated_batches_step_as_one_large_batch() -> None:
+    whole, history = plainly()  # 100 items: four batches of 24 and one of 4
+    pieces, others = plainly(batch_size=8, accumulate=3)
+    for row, other in zip(history, others, strict=True):
+        assert other["loss"] == pytest.approx(row["loss"], abs=1e-5)
+        assert other["items"] < row["items"] / 2
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-5)
+
+
+def test_mixed_precision_computes_in_bf16_and_validates_in_fp32() -> None:
+    weights, history = plainly(precision="bf16")
+    assert [row["half"] for row in history] == [1.0] * 3
+    assert weights["net"]["0.weight"].dtype is torch.float32
+    assert history[-1]["val_loss"] < history[0]["val_loss"]
+    net = PlainLearner(0)
+    net.load_weights(weights)
+    valid = {key: torch.from_numpy(value) for key, value in toy_arrays(40, 1).items()}
+    best = min(row["val_loss"] for row in history)
+    assert net.score(net.predict_step(valid))["val_loss"] == pytest.approx(best, abs=1e-6)
+
+
+def test_no_validation_split_is_tolerated() -> None:
+    made = job()
+    _, history = fit_here(Job("toy", made.build, made.train, {}, made.config, 5))
+    assert len(history) == 6 and "val_loss" not in history[0]
 
 
 # ---- the moving average --------------------------------------------------------------------------------

@@ -87,35 +87,6 @@ def test_two_workers_train_by_ddp_and_stop_together(tmp_path: Path) -> None:
     assert len(losses) == 40 or losses.index(min(losses)) == len(losses) - 3
 
 
-def plain(name: str, tmp_path: Path, **settings: object) -> Fitted:
-    config = TrainConfig(epochs=3, batch_size=24).model_copy(update=settings)
-    toy = Job(
-        "toy", functools.partial(PlainLearner, 3), toy_arrays(100, 0), toy_arrays(40, 1), config, seed=5
-    )
-    return fit(toy, COMPUTE, stage(tmp_path, name))
-
-
-def test_accumulated_batches_step_as_one_large_batch(tmp_path: Path) -> None:
-    whole = plain("h", tmp_path)  # 100 items: four batches of 24 and one of 4
-    pieces = plain("i", tmp_path, batch_size=8, accumulate=3)
-    for row, other in zip(whole.history, pieces.history, strict=True):
-        assert other["loss"] == pytest.approx(row["loss"], abs=1e-5)
-        assert other["items"] < row["items"] / 2
-    torch.testing.assert_close(pieces.weights, whole.weights, rtol=0, atol=1e-5)
-
-
-def test_mixed_precision_computes_in_bf16_and_validates_in_fp32(tmp_path: Path) -> None:
-    mixed = plain("j", tmp_path, precision="bf16")
-    assert [row["half"] for row in mixed.history] == [1.0] * 3
-    assert mixed.weights["net"]["0.weight"].dtype is torch.float32
-    assert mixed.history[-1]["val_loss"] < mixed.history[0]["val_loss"]
-    net = PlainLearner(0)
-    net.load_weights(mixed.weights)
-    best = min(row["val_loss"] for row in mixed.history)
-    valid = {key: torch.from_numpy(value) for key, value in toy_arrays(40, 1).items()}
-    assert net.score(net.predict_step(valid))["val_loss"] == pytest.approx(best, abs=1e-6)
-
-
 def test_nan_stops_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     at = stage(tmp_path, "e")
     with pytest.raises(NonFiniteLossError, match="toy became nan in epoch 4, step 4 of 7"):
@@ -223,12 +194,6 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(WeightsError, match=r"cannot be read.*state\.pt"):
         read_state(Checkpoint(str(tmp_path), fs.LocalFileSystem()))
-
-
-def test_no_validation_split_is_tolerated(tmp_path: Path) -> None:
-    bare = job()
-    bare = Job("toy", bare.build, bare.train, {}, bare.config, 5)
-    assert len(fit(bare, COMPUTE, stage(tmp_path, "f")).history) == 6
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
