@@ -14,12 +14,17 @@ from cotray.config import BackboneConfig
 
 def split_patches(x_BCHW: Tensor, patch: int) -> Tensor:
     """Patches as flat tokens: (B, T, D), row by row; each token is a patch's (C, p, p) flattened."""
-    return F.unfold(x_BCHW, patch, stride=patch).transpose(1, 2)
+    batch, channels, height, width = x_BCHW.shape
+    # One copy for the whole batch, where F.unfold goes through a GPU image by image.
+    grid = x_BCHW.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch * patch)
 
 
 def fold_tokens(x_BTD: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
     """Inverse of :func:`split_patches`: because D = p*p*C, tokens are an image again: (B, C, H, W)."""
-    return F.fold(x_BTD.transpose(1, 2), size, patch, stride=patch)
+    rows, columns = size[0] // patch, size[1] // patch
+    grid = x_BTD.reshape(len(x_BTD), rows, columns, -1, patch, patch)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(len(x_BTD), -1, *size)
 
 
 class Block(nn.Module):
