@@ -37,6 +37,11 @@ EVEN = (1.0, 1.0)
 """Class weights where the loss weighs none."""
 
 
+def on_cpu(weights: Weights) -> Weights:
+    """The same tensors, or copies of those that are elsewhere."""
+    return {net: {key: value.cpu() for key, value in state.items()} for net, state in weights.items()}
+
+
 def derive_seed(seed: int, *key: int) -> int:
     """A 63-bit seed for one place (``key``: epoch, rank, item ...) under one run seed."""
     state = np.random.SeedSequence(entropy=seed, spawn_key=key).generate_state(2, np.uint32)
@@ -191,12 +196,16 @@ class Learner(ABC):
         return set(unwrap(self.nets[name]).state_dict())
 
     def weights(self) -> Weights:
-        """What is :meth:`saved` of each network's state dict, unwrapped, on the CPU."""
+        """What is :meth:`saved` of each network's state dict, unwrapped; copies, on the CPU."""
+        return on_cpu(self.snapshot())
+
+    def snapshot(self) -> Weights:
+        """The same where the networks are: a GPU copies within itself, and need not be waited for."""
         found: Weights = {}
         for name, net in self.nets.items():
             saved = self.saved(name)
             state = unwrap(net).state_dict()
-            found[name] = {k: v.detach().cpu().clone() for k, v in state.items() if k in saved}
+            found[name] = {k: v.detach().clone() for k, v in state.items() if k in saved}
         return found
 
     def load_weights(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cotray.errors import MemoryShortageError, NonFiniteLossError
+from cotray.errors import MemoryShortageError, NonFiniteLossError, TrainingError
 from cotray.fitting.average import WeightAverage
 from cotray.fitting.job import CachedFeed, Feed, Job, Pieces, within_limit
 from cotray.fitting.memory import cut, out_of_memory, size
-from cotray.learning import Batch, Scalar, Scalars, Weights, Wrap, derive_seed, mixed_precision
+from cotray.learning import Batch, Scalar, Scalars, Weights, Wrap, derive_seed, mixed_precision, on_cpu
 
 Row = dict[str, float]
 READ_EVERY = 16
@@ -183,10 +183,21 @@ class Fit:
                 return self._over(parts)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
-                    raise
+                    raise self._explained(error) from error
                 self._halve(parts, str(error))
             _draw_again(random, self.place.device)
             self.learner.forget_pieces()
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """The error itself; or, where torch.compile is at fault, what to do without it."""
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            return error
+        told = " ".join(str(error).split())[:300]
+        return TrainingError(
+            f"torch.compile cannot compile {self.job.name}: {told}",
+            where=self.job.name,
+            cure="Set its train.compile=false. Or install a C++ compiler; on a GPU, try another torch.",
+        )
 
     def _over(self, parts: list[Batch]) -> Scalars:
         mixed = mixed_precision(self.job.config.precision, self.place.device)
@@ -234,14 +245,15 @@ class Fit:
         if self.learner.monitor in row and self.learner.monitor_mode == "max":
             score = -score
         if self.best is None or score < self.best["score"]:
-            self.best, self.stale = {"score": score, "weights": self.learner.weights()}, 0
+            self.best, self.stale = {"score": score, "weights": self.learner.snapshot()}, 0
         else:
             self.stale += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: the newest weights and the best ones, optimizers, history."""
         average = self.average.state_dict() if self.average else None
-        kept = {"history": self.history, "best": self.best, "stale": self.stale, "cuts": self.cuts}
+        best = self.best and {**self.best, "weights": on_cpu(self.best["weights"])}
+        kept = {"history": self.history, "best": best, "stale": self.stale, "cuts": self.cuts}
         return kept | {"learner": self.learner.state_dict(), "average": average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -262,5 +274,5 @@ def fit_here(
     while not fit.finished:
         tell(fit.epoch())
     assert fit.best is not None  # at least one epoch
-    best: Weights = fit.best["weights"]
+    best = on_cpu(fit.best["weights"])
     return (job.finish(best) if job.finish else best), fit.history

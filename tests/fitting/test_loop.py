@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from toy import PlainLearner, ToyLearner, toy_arrays
 
 from cotray.config import TrainConfig
-from cotray.errors import MemoryShortageError, NonFiniteLossError
+from cotray.errors import MemoryShortageError, NonFiniteLossError, TrainingError
 from cotray.fitting.job import CachedFeed, Job
 from cotray.fitting.loop import Fit, Place, Row, fit_here
 from cotray.learning import Weights, cosine_lr
@@ -254,10 +255,52 @@ def test_channels_last_changes_the_layout_alone() -> None:
     torch.testing.assert_close(fit.best["weights"], plain)
 
 
+class Own(nn.Sequential):
+    """torch's compiler leaves torch's own modules alone: it begins at somebody else's ``forward``."""
+
+    def forward(self, x_BD: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = super().forward(x_BD)
+        return out
+
+
+class OwnLearner(PlainLearner):
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.nets = {"net": Own(*self.nets["net"])}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 def test_compiled_networks_keep_their_names_and_learn_the_same() -> None:
-    plain, _ = fit_here(job(PlainLearner))
-    compiled, _ = fit_here(job(PlainLearner, {"compile": True}))
+    from torch._dynamo.utils import counters
+
+    plain, _ = fit_here(job(OwnLearner))
+    counters.clear()
+    compiled, _ = fit_here(job(OwnLearner, {"compile": True}))
+    assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
     assert list(compiled["net"]) == list(plain["net"])
     torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-4)
+
+
+class Stubborn(Own):
+    """A network that torch's compiler gives up on."""
+
+    def compile(self, *args: object, **kwargs: object) -> None:
+        def backend(*_: object) -> Callable[..., object]:
+            raise RuntimeError("there is no C++ compiler here")
+
+        super().compile(backend=backend)
+
+
+class StubbornLearner(PlainLearner):
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.nets = {"net": Stubborn(*self.nets["net"])}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_what_cannot_be_compiled_is_told_with_its_cure() -> None:
+    with pytest.raises(TrainingError, match=r"cannot compile toy: .*no C\+\+ compiler") as caught:
+        fit_here(job(StubbornLearner, {"compile": True}))
+    assert "train.compile=false" in str(caught.value.cure)
+    fit_here(job(StubbornLearner))
