@@ -61,7 +61,7 @@ def main() -> None:
     if given.what == "settings":
         search(given)
     if given.what in ("settings", "chosen"):
-        print(ranked(given.out, tested=given.what == "chosen"))
+        print(ranked(given.out, test=given.what == "chosen"))
     if given.what == "table":
         print(f"Machine: {machine()}.\n")
         for path in sorted(given.out.glob("*.answers.jsonl")):

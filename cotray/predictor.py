@@ -7,7 +7,7 @@ Shapes: N cells, S cell side, D features, H W pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,19 +125,12 @@ def build_segmenter(config: Config, state: Mapping[str, Tensor], device: str = "
     return kind.build_segmenter(net, segment, device)
 
 
-def symmetries(x_BCSS: Tensor, count: int) -> Iterator[Tensor]:
-    """The first ``count`` of the eight symmetries of square images: quarter turns, then those mirrored."""
-    for number in range(count):
-        turned = torch.rot90(x_BCSS, number % 4, (2, 3))
-        yield turned if number < 4 else turned.flip(3)
-
-
 class Embedder:
-    """Backbone features of cells, in batches; the mean over `backbone.views`."""
+    """Backbone features of cells, in batches."""
 
     def __init__(self, config: Config, state: Mapping[str, Tensor], device: str = "cpu") -> None:
         self.device = torch.device(device)
-        self.size, self.views = config.backbone.image_size, config.backbone.views
+        self.size = config.backbone.image_size
         self.net: Any = load_net(build_backbone(config.backbone), state, "backbone").to(self.device)
 
     @torch.no_grad()
@@ -147,8 +140,7 @@ class Embedder:
         for start in range(0, len(cells_NSS3), batch):
             images = resize_square(cells_NSS3[start : start + batch], self.size)
             x = to_input(torch.from_numpy(images).to(self.device))
-            seen = [self.net.features(view).float() for view in symmetries(x, self.views)]
-            out.append(torch.stack(seen).mean(dim=0).cpu().numpy())
+            out.append(self.net.features(x).float().cpu().numpy())
         return np.concatenate(out)
 
 

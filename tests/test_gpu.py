@@ -109,7 +109,7 @@ def test_out_of_memory_halves_the_batch_and_draws_the_same_again() -> None:
 
 
 def test_features_are_those_of_the_cpu() -> None:
-    config = toy("backbone.views=8")
+    config = toy()
     state = build_backbone(config.backbone).state_dict()
     cells = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), np.uint8)
     near, far = (Embedder(config, state, device)(cells) for device in ("cpu", "cuda"))

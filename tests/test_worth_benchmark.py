@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.worth import answers, run, shifted, table
 from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, scores
 from benchmarks.worth_cells import CellSet
+from benchmarks.worth_settings import METHOD, brier, grouped, ranked, rows_of, search
 from cotray.config import load_config
 from cotray.evaluation.floor import colour_histogram
 
@@ -67,7 +68,7 @@ def test_every_arm_answers_every_test_image() -> None:
 def test_answers_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     cells = drawn()
     np.savez(tmp_path / "drawn.npz", **vars(cells))
-    given_ = argparse.Namespace(out=tmp_path, tag="quick", settings=QUICK, arms=[FLOOR])
+    given_ = argparse.Namespace(out=tmp_path, tag="quick", settings=QUICK, arms=[FLOOR], device="cpu")
     for _ in range(2):
         run("drawn", cells, given_)
     path = tmp_path / "drawn.quick.answers.jsonl"
@@ -85,3 +86,36 @@ def test_moving_the_threshold_to_one_half_changes_no_call_and_no_order(
     moved = shifted(prob, threshold)
     assert ((moved >= 0.5) == (prob >= threshold)).all()
     assert (np.diff(moved) >= 0).all() and moved.min() >= 0 and moved.max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_settings_are_chosen_by_the_other_set(tmp_path: Path) -> None:
+    for name, images in (("one", 60), ("other", 75)):
+        np.savez(tmp_path / f"{name}.npz", **vars(drawn(images)))
+    given_ = argparse.Namespace(
+        out=tmp_path,
+        sets=["one=", "other="],
+        tried=["short", "30 neighbours"],
+        seeds=[0],
+        jobs=2,
+        device="cpu",
+    )
+    given_.settings = QUICK
+    for _ in range(2):  # the second finds all of it done
+        search(given_)
+    rows = rows_of(tmp_path / "one.settings.jsonl")
+    assert len(rows) == FOLDS * (3 + 2)  # resnet18 has no neighbours
+    lines = ranked(tmp_path, test=False).splitlines()
+    assert [line.count("|") for line in lines] == [9] * 6
+    assert {line.split(" | ")[1] for line in lines[2:]} == {"short", "30 neighbours"}
+    known = {name: grouped(rows_of(tmp_path / f"{name}.settings.jsonl")) for name in ("one", "other")}
+    label = drawn(75).label_M
+    best = min(("short", "30 neighbours"), key=lambda t: brier(known["other"][METHOD, t], label))
+    assert f"| one | {METHOD} | {best} |" in ranked(tmp_path, test=True)
+
+
+def test_the_brier_score_gives_both_classes_the_same_say() -> None:
+    row = {"val_image": [0, 1, 2, 3], "val_prob": [0.5, 0.0, 0.0, 0.0]}
+    label = np.array([1, 0, 0, 0])
+    assert brier([row], label) == pytest.approx((0.25 + 0) / 2)

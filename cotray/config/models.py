@@ -211,8 +211,10 @@ class AugmentConfig(Section):
     """Turn by up to this many degrees, either way."""
     zoom: float = Field(0.0, ge=0, lt=1)
     """Shrink or grow by up to this share."""
-    stain: float = Field(0.15, ge=0, lt=1)
-    """Change gamma, brightness and saturation by up to this share: another slide, another lamp."""
+    stain: float = Field(0.0, ge=0, lt=1)
+    """Change gamma, brightness and saturation by up to this share, as another slide or another lamp might;
+    0.15 is a usual choice. Off: within a data set it costs accuracy (docs/benchmarks.md). Whether it helps on
+    slides of another laboratory was not measured."""
     hue: float = Field(0.0, ge=0, le=0.5)
     """Turn the hue by up to this share of the colour circle, where `stain` is not 0."""
 
@@ -244,12 +246,11 @@ class BackboneConfig(Section):
     """The convolutional half."""
     label_smoothing: float = Field(0.05, ge=0, lt=0.5)
     """Label smoothing of the cross-entropy."""
-    views: Literal[1, 4, 8] = 1
-    """Features of a cell are the mean over so many views of it: as it is, its four quarter turns, or those
-    and their mirror images. Each view costs a pass of the backbone, in a served answer too."""
     augment: AugmentConfig = AugmentConfig()
     """Mirrors, turns, zoom and stain jitter on the device."""
-    train: BackboneTrainConfig = BackboneTrainConfig(epochs=25, max_steps=700, batch_size=32, lr=1e-3)
+    train: BackboneTrainConfig = BackboneTrainConfig(
+        epochs=75, max_steps=1050, batch_size=32, lr=1e-3, patience=25
+    )
     """Training of the backbone."""
 
     @model_validator(mode="after")
