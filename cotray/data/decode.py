@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -37,7 +38,8 @@ def decode_image(data: bytes, *, max_pixels: int, min_side: int) -> Rgb:
         raise DecodeError(f"too large: {width}x{height} is over the cap of {max_pixels} pixels")
     if min(width, height) < min_side:
         raise DecodeError(f"too small: {width}x{height}, the shorter side must be at least {min_side}")
-    return _plain_bmp(image, data) if _is_plain_bmp(image, data) else _rgb(_load(image, data))
+    quick = _plain_bmp(image, data) if image.format == "BMP" else _plain_jpeg(image, data)
+    return _rgb(_load(image, data)) if quick is None else quick
 
 
 def _open(data: bytes) -> Image.Image:
@@ -56,26 +58,39 @@ def _open(data: bytes) -> Image.Image:
         raise DecodeError(f"damaged header: {_reason(error)}") from None
 
 
+def _plain_jpeg(image: Image.Image, data: bytes) -> Rgb | None:
+    """The pixels of a sound RGB JPEG that need not be turned, as Pillow gives them and in two thirds of its
+    time; None for any other file."""
+    if image.format != "JPEG" or image.mode != "RGB" or "exif" in image.info:
+        return None
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True), np.uint8)
+    except ValueError:  # Pillow says what is wrong, or takes it all the same
+        return None
+
+
 def _is_plain_bmp(image: Image.Image, data: bytes) -> bool:
     """Whether these are 24-bit colours, not packed, and all of them there."""
-    tiles: Any = getattr(image, "tile", ()) if image.format == "BMP" else ()
+    tiles: Any = getattr(image, "tile", ())
     if len(tiles) != 1 or not isinstance(tiles[0][3], tuple) or tiles[0][3][0] != "BGR":
         return False
     offset, (_, stride, _) = tiles[0][2:]
     return tiles[0][0] == "raw" and bool(offset + stride * image.height <= len(data))
 
 
-def _plain_bmp(image: Image.Image, data: bytes) -> Rgb:
-    """The pixels by OpenCV, several times as fast as by Pillow.
+def _plain_bmp(image: Image.Image, data: bytes) -> Rgb | None:
+    """The pixels by OpenCV, several times as fast as by Pillow; None where they are not plain.
 
     BMP has no checksums: that nothing is missing is all that can be known of its pixels.
     """
+    if not _is_plain_bmp(image, data):
+        return None
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         bgr = None
     if bgr is None or bgr.shape != (image.height, image.width, 3):
-        return _rgb(_load(image, data))
+        return None
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -81,6 +81,29 @@ def test_jpeg_is_near() -> None:
     assert np.abs(decode(saved(RGB, "JPEG", quality=95)).astype(int) - RGB).mean() < 4
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"quality": 30}]
+)
+def test_jpeg_to_the_last_bit_as_pillow_decodes_it(mode: str, options: dict[str, object]) -> None:
+    data = saved(Image.fromarray(picture(61, 47)).convert(mode), "JPEG", **options)
+    assert np.array_equal(decode(data), np.array(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@given(st.integers(0, 10**6), st.integers(0, 255))
+@settings(deadline=None, max_examples=60)
+def test_a_damaged_jpeg_is_what_pillow_makes_of_it(place: int, value: int) -> None:
+    """The quick way is for sound files alone."""
+    data = bytearray(saved(picture(61, 47), "JPEG"))
+    data[623 + place % (len(data) - 625)] = value  # behind the tables, before the end marker
+    try:
+        expected = np.array(Image.open(io.BytesIO(bytes(data))).convert("RGB"))
+    except OSError:
+        assert reason(bytes(data)).startswith(("truncated", "corrupt"))
+    else:
+        assert np.array_equal(decode(bytes(data)), expected)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_colours(suffix: str) -> None:
     assert np.array_equal(decode(deep(suffix, RGB.astype(np.uint16) * 257)), RGB)
