@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.grafr import K, cells, k_center, measure, nearest, plain, recall, table, write_bank
+from benchmarks.grafr import K, cells, k_center, main, measure, nearest, plain, recall, table, write_bank
 
 
 def test_synthetic_cells_are_clustered_like_features() -> None:
@@ -51,3 +51,12 @@ def test_k_center_reaches_everywhere() -> None:
     reach = np.linalg.norm(bank[:, None] - bank[chosen], axis=2).min(axis=1).max()
     drawn = np.random.default_rng(0).choice(200, 20, replace=False)
     assert reach < np.linalg.norm(bank[:, None] - bank[drawn], axis=2).min(axis=1).max()
+
+
+def test_recall_on_features_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "features.npy", cells(400, 3, 16))
+    main(["--features", str(tmp_path / "features.npy")])
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:4] for row in rows] == [["ivf", "320", "80", "16"], ["hnsw", "320", "80", "16"]]
+    for row in rows:
+        assert float(row[4]) > 0.9 and float(row[5]) < 5
