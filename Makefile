@@ -1,5 +1,5 @@
 # From a bare checkout: Python 3.11 or newer (with venv), make and a package registry are enough.
-# Variables: PYTHON (makes the environment), VENV, RUN (the demo's run folder), ARGS (passed on).
+# Variables: PYTHON (makes the environment), VENV, RUN (the demo's run folder), JOBS (tests at a time), ARGS (passed on).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -10,6 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
+JOBS ?= 2
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -44,9 +45,9 @@ demo: install  ## run the whole pipeline on phantom smears drawn on the spot; wr
 	    echo "report      $(CURDIR)/$(RUN)/evaluate/index.html"; \
 	    echo "next        make serve"
 
-test: install  ## run the tests; ARGS go to pytest: make test ARGS="-m 'not slow'"
+test: install  ## run the tests, JOBS files at a time; ARGS go to pytest: make test ARGS="-m 'not slow'"
 	@start=$$SECONDS; \
-	    $(BIN)/python -m pytest $(ARGS); status=$$?; \
+	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS); status=$$?; \
 	    echo "Tests took $$((SECONDS - start)) s."; \
 	    exit $$status
 

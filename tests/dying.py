@@ -3,9 +3,9 @@ Ray's workers can import."""
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from cotray.classification.learner import HdlcLearner
 from cotray.config import load_config
 from cotray.fitting.job import Job
-from cotray.learning import Batch, Learner, Scalars
+from cotray.learning import Batch, Scalars
 
 HDLC = load_config("tiny", overrides=["hdlc.filters=8", "hdlc.hidden=[16,8,8,4,4]"]).hdlc
 
@@ -31,8 +31,9 @@ class DyingLearner(HdlcLearner):
         return {**super().train_step(batch), "on_gpu": on_gpu}
 
 
-def gpu_job(build: Callable[[], Learner]) -> Job:
+def dying_job(step: int, marker: str) -> Job:
+    """Four epochs of three steps; the process dies at ``step``, once, if that is not 0."""
     rng = np.random.default_rng(0)
     arrays = {"feature": rng.normal(size=(192, 20)).astype(np.float32), "label": np.arange(192) % 2}
     train = HDLC.train.model_copy(update={"epochs": 4, "precision": "fp32"})
-    return Job("dying", build, arrays, {}, train, 5)
+    return Job("dying", functools.partial(DyingLearner, step, marker), arrays, {}, train, 5)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,45 +124,3 @@ def test_masks_are_those_of_the_cpu() -> None:
         for device in ("cpu", "cuda")
     ]
     assert (masks[0] & masks[1]).sum() > 0.98 * (masks[0] | masks[1]).sum() > 0
-
-
-# ---- Ray Train -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ray_gpu() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
-    from cotray.stages.cluster import connect
-
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        num_cpus=4,
-        num_gpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
-    )
-    connect()
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("ray_gpu")
-def test_ray_train_takes_the_gpu_and_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    from dying import DyingLearner, gpu_job
-
-    from cotray.config import ComputeConfig
-    from cotray.runs import Run
-    from cotray.stages.base import StageRun, Voice
-    from cotray.stages.training import fit
-
-    compute = ComputeConfig(gpu="yes", cpus_per_worker=1)
-    kept = {}
-    for name, step in (("unbroken", 0), ("broken", 7)):
-        of = gpu_job(functools.partial(DyingLearner, step, str(tmp_path / "died")))
-        kept[name] = fit(of, compute, StageRun(name, Run(str(tmp_path)), "print", voice=Voice()))
-    assert (tmp_path / "died").exists(), "the worker was meant to be killed"
-    rows = [[row["on_gpu"] for row in fitted.history] for fitted in kept.values()]
-    assert rows == [[1.0] * 4] * 2
-    close(kept["broken"].weights, kept["unbroken"].weights, 1e-4)

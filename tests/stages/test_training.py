@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dying import dying_job
 from pyarrow import fs
 from ray.train import Checkpoint
 from toy import FillingLearner, PlainLearner, ToyLearner, toy_arrays
@@ -209,3 +210,24 @@ def test_arrays_round_trip_without_pickle() -> None:
     assert np.array_equal(read_array(array_bytes(x)), x)
     with pytest.raises(ValueError, match="allow_pickle"):
         array_bytes(np.array([object()]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_worker_on_a_gpu_is_killed_and_replaced(tmp_path: Path) -> None:
+    check_killed(tmp_path, ComputeConfig(gpu="yes", cpus_per_worker=1), on_gpu=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_and_the_same_without_one(tmp_path: Path) -> None:
+    check_killed(tmp_path, ComputeConfig(gpu="no", cpus_per_worker=1), on_gpu=0.0)
+
+
+def check_killed(tmp_path: Path, compute: ComputeConfig, on_gpu: float) -> None:
+    marker = tmp_path / "died"
+    unbroken, broken = (
+        fit(dying_job(step, str(marker)), compute, stage(tmp_path, f"dying-{step}")) for step in (0, 7)
+    )
+    assert marker.exists(), "the worker was meant to be killed"
+    assert [row["on_gpu"] for row in broken.history] == [on_gpu] * 4
+    torch.testing.assert_close(broken.weights["hdlc"], unbroken.weights["hdlc"], rtol=0, atol=1e-4)
