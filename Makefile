@@ -1,5 +1,5 @@
 # From a bare checkout: Python 3.11 or newer (with venv), make and a package registry are enough.
-# Variables: PYTHON (makes the environment), VENV, RUN (the demo's run folder), JOBS (tests at a time), ARGS (passed on).
+# Variables: PYTHON (makes the environment), VENV, RUN (the demo's run folder), JOBS (files of tests at a time), ARGS (passed on).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -10,7 +10,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/demo
-JOBS ?= 2
+JOBS ?= 0
 ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -45,7 +45,7 @@ demo: install  ## run the whole pipeline on phantom smears drawn on the spot; wr
 	    echo "report      $(CURDIR)/$(RUN)/evaluate/index.html"; \
 	    echo "next        make serve"
 
-test: install  ## run the tests, JOBS files at a time; ARGS go to pytest: make test ARGS="-m 'not slow'"
+test: install  ## run the tests; JOBS=2: two files at a time; ARGS go to pytest: make test ARGS="-m 'not slow'"
 	@start=$$SECONDS; \
 	    $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS); status=$$?; \
 	    echo "Tests took $$((SECONDS - start)) s."; \
