@@ -25,12 +25,11 @@ import torch
 from benchmarks.real_sets import machine
 from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, scores
 from benchmarks.worth_cells import CellSet, load
-from benchmarks.worth_settings import ranked, search
+from benchmarks.worth_settings import METHOD, ranked, search
 from cotray.config import load_config
 from cotray.evaluation.intervals import bootstrap_intervals
 from cotray.evaluation.metrics import classification_metrics
 
-METHOD = "+ both (the method)"
 METRICS = ("balanced_accuracy", "auroc")
 
 

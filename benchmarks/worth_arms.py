@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.worth_cells import CellSet
 from cotray.classification.calibration import sigmoid
@@ -33,7 +32,6 @@ from cotray.predictor import Embedder
 from cotray.selection.select import Table, select_features
 from cotray.stages.cells import class_weight
 from cotray.stages.classify import hdlc_job
-from cotray.stages.pretrained import read_pretrained
 from cotray.synthesis.quality import cell_quality
 from cotray.synthesis.sample import synthesize
 from cotray.synthesis.training import leugan_job, load_generator
@@ -79,7 +77,7 @@ class Fold:
                 label = np.concatenate([label, np.full(len(self.extra), self.minority)])
             job = Job(
                 "backbone",
-                functools.partial(BackboneLearner, cfg, self.seed, class_weight(label), self._start(name)),
+                functools.partial(BackboneLearner, cfg, self.seed, class_weight(label)),
                 {"image": resize_square(image, cfg.image_size), "label": label},
                 self._valid(cfg.image_size),
                 cfg.train,
@@ -90,10 +88,6 @@ class Fold:
             best = min(history, key=lambda row: row["val_loss"])
             self.notes |= {f"{name} val_loss": best["val_loss"], f"{name} best epoch": best["epoch"]}
         return self._backbones[name]
-
-    def _start(self, name: str) -> dict[str, Tensor] | None:
-        """Weights of `backbone.pretrained`, which are those of cotray's own backbone."""
-        return read_pretrained(self.config.backbone) if name.startswith("cotconet") else None
 
     def _valid(self, side: int) -> dict[str, NDArray[np.generic]]:
         image, label = self.cells_of("val")
