@@ -3,12 +3,14 @@
     python -m benchmarks.worth run all-idb2=/data/ALL_IDB2 [taleqani=/data/taleqani/Original]
     python -m benchmarks.worth settings all-idb2=/data/ALL_IDB2 taleqani=/data/taleqani/Original [--jobs 2]
     python -m benchmarks.worth chosen [--out DIR]
+    python -m benchmarks.worth across all-idb2=/data/ALL_IDB2 taleqani=/data/taleqani/Original [--jobs 2]
     python -m benchmarks.worth table [--out DIR]
 
 `run`: five folds over groups, a network seed for each; every group is tested once. Each answer goes to a
 file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of its own).
 `settings`: many settings on the same folds, of which only validation figures are shown. `chosen`: what the
-other data set's validation parts would choose, tested. `table`: mean and deviation over the folds, the
+other data set's validation parts would choose, tested. `across`: one set is learnt, the other asked, with
+more or less jitter of light and stain. `table`: mean and deviation over the folds, the
 interval by resampling groups of all folds together, and differences to the method, fold by fold.
 """
 
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.real_sets import machine
+from benchmarks.worth_across import across, shown
 from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, scores
 from benchmarks.worth_cells import CellSet, load
 from benchmarks.worth_settings import METHOD, ranked, search
@@ -37,15 +40,15 @@ def main() -> None:
     """Run, or print."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("what", choices=("run", "settings", "chosen", "table"))
+    parser.add_argument("what", choices=("run", "settings", "chosen", "across", "table"))
     parser.add_argument("sets", nargs="*", metavar="NAME=FOLDER")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/worth"))
     parser.add_argument("--tag", default="tiny", help="names what --set says, in the file of answers")
     parser.add_argument("--arms", nargs="*", help="only these; or other backbones by name, alone")
     parser.add_argument("--tried", nargs="*", help="only these settings")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="settings: splits into folds")
-    parser.add_argument("--jobs", type=int, default=1, help="settings: at a time")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="settings, across: splits")
+    parser.add_argument("--jobs", type=int, default=1, help="settings, across: at a time")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folds", type=int, default=FOLDS, help="the table: only the first so many")
@@ -61,6 +64,9 @@ def main() -> None:
         search(given)
     if given.what in ("settings", "chosen"):
         print(ranked(given.out, test=given.what == "chosen"))
+    if given.what == "across":
+        across(given)
+        print(shown(given.out))
     if given.what == "table":
         print(f"Machine: {machine()}.\n")
         for path in sorted(given.out.glob("*.answers.jsonl")):

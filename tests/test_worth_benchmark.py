@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import worth_across
 from benchmarks.worth import answers, run, shifted, table
 from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, scores
 from benchmarks.worth_cells import CellSet
@@ -119,3 +120,35 @@ def test_the_brier_score_gives_both_classes_the_same_say() -> None:
     row = {"val_image": [0, 1, 2, 3], "val_prob": [0.5, 0.0, 0.0, 0.0]}
     label = np.array([1, 0, 0, 0])
     assert brier([row], label) == pytest.approx((0.25 + 0) / 2)
+
+
+def test_across_learns_one_set_and_asks_the_other(tmp_path: Path) -> None:
+    """Colours alone, which need no training: dark cells are malignant in both sets."""
+    sets = [f"{name}=" for name in ("one", "other")]
+    for name, images in (("one", 60), ("other", 75)):
+        np.savez(tmp_path / f"{name}.npz", **vars(drawn(images)))
+    for home, away in (sets, sets[::-1]):
+        for arm in worth_across.COLOURS:
+            row = worth_across.one(home, away, arm, "none", 0, tmp_path, "cpu", QUICK)
+            assert (row["learnt"], row["asked"]) == (home[:-1], away[:-1])
+            assert row["auroc"] == row["home_auroc"] == 1.0
+    fold = Fold(drawn(), load_config(overrides=QUICK), 0)
+    test, val = (fold.side_M == side for side in ("test", "val"))
+    learnt = worth_across.learnt(fold)
+    assert (learnt.side_M[test] == "train").all() and (learnt.side_M[val] == "val").all()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_across_keeps_answers_and_tells_them(tmp_path: Path) -> None:
+    for name, images in (("one", 60), ("other", 75)):
+        np.savez(tmp_path / f"{name}.npz", **vars(drawn(images)))
+    given_ = argparse.Namespace(out=tmp_path, sets=["one=", "other="], seeds=[0], jobs=2, device="cpu")
+    given_.settings = QUICK
+    for _ in range(2):  # the second finds all of it done
+        worth_across.across(given_)
+    kinds = len(worth_across.NETWORKS) * len(worth_across.JITTER) + len(worth_across.COLOURS)
+    assert len(worth_across.rows_of(tmp_path / "across.jsonl")) == 2 * kinds
+    lines = worth_across.shown(tmp_path).splitlines()
+    assert len(lines) == 2 + 2 * kinds
+    assert sum("| one | other | backbone |" in line for line in lines) == len(worth_across.JITTER)

@@ -213,10 +213,10 @@ class AugmentConfig(Section):
     """Shrink or grow by up to this share."""
     stain: float = Field(0.0, ge=0, lt=1)
     """Change gamma, brightness and saturation by up to this share, as another slide or another lamp might;
-    0.15 is a usual choice. Off: within a data set it costs accuracy (docs/benchmarks.md). Whether it helps on
-    slides of another laboratory was not measured."""
+    0.15 is a usual choice. Off: within a data set it costs accuracy. For slides of another laboratory take
+    0.3, with `hue` 0.05: without them calls there were hardly better than guesses (docs/benchmarks.md)."""
     hue: float = Field(0.0, ge=0, le=0.5)
-    """Turn the hue by up to this share of the colour circle, where `stain` is not 0."""
+    """Turn the hue by up to this share of the colour circle."""
 
 
 class BackboneConfig(Section):

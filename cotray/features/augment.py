@@ -28,6 +28,7 @@ class Augment(nn.Module):
         if cfg.stain:
             reach = (1 - cfg.stain, 1 + cfg.stain)
             steps.append(K.RandomGamma(reach, (1.0, 1.0), p=1.0))
+        if cfg.stain or cfg.hue:
             # A fixed order (brightness, saturation, hue): one that is drawn makes a GPU wait for the draw.
             order = (0, 2, 3) if cfg.hue else (0, 2)
             steps.append(K.ColorJitter(cfg.stain, 0.0, cfg.stain, cfg.hue, p=1.0, order=order))

@@ -64,6 +64,15 @@ def test_stain_is_drawn_for_each_image() -> None:
     assert (seen >= light ** (1.3) * 0.7 - 1e-5).all() and (seen <= light ** (0.7) * 1.3 + 1e-5).all()
 
 
+def test_hue_turns_without_stain() -> None:
+    """Colours change, their largest and smallest channels (value and chroma) do not."""
+    red = torch.tensor([0.4, -0.4, -0.8]).reshape(1, 3, 1, 1).expand(12, 3, 8, 8)
+    turned = augment(red, flips=False, hue=0.1)
+    assert turned[:, :, 0, 0].unique(dim=0).shape[0] == 12
+    torch.testing.assert_close(turned.amax(1), red.amax(1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(turned.amin(1), red.amin(1), atol=1e-4, rtol=0)
+
+
 def test_a_disc_turned_and_zoomed_is_a_disc_of_another_size() -> None:
     """What turning and zooming do, seen in a figure that turning leaves alone."""
     grid = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")) - 31.5
