@@ -92,7 +92,8 @@ def ours(name: str) -> Side:
 
     def run(data: Data, budget: int, seed: int, limit: float) -> Found:
         from cotray.config import load_config
-        from cotray.selection.select import Hooks, Table, select_features
+        from cotray.selection.problem import Table
+        from cotray.selection.select import Hooks, select_features
 
         settings = [*COMMON, *OURS[name], f"select.budget={budget} evaluations"]
         config = load_config(overrides=settings)

@@ -29,7 +29,8 @@ from cotray.fitting.loop import fit_here
 from cotray.imaging.resize import resize_square
 from cotray.learning import Weights, derive_seed
 from cotray.predictor import Embedder
-from cotray.selection.select import Table, select_features
+from cotray.selection.problem import Table, ask
+from cotray.selection.select import select_features
 from cotray.stages.cells import class_weight
 from cotray.stages.classify import hdlc_job
 from cotray.synthesis.quality import cell_quality
@@ -130,14 +131,14 @@ def linear(fold: Fold, name: str) -> Prob:
 
 
 def hdlc(fold: Fold, feat_ND: NDArray[np.float32], select: bool) -> Prob:
-    """HDLC on features, all of them or those that the search selects on training cells."""
+    """HDLC on features, all of them or those that the search selects."""
     train, val = (fold.side_N == side for side in ("train", "val"))
     mask = np.ones(feat_ND.shape[1], bool)
     if select:
-        group = fold.cells.group_M[fold.cells.of_N][train]
-        mask = select_features(
-            Table(feat_ND[train], fold.label_N[train], group), fold.config, fold.seed
-        ).mask_D
+        whole = Table(feat_ND, fold.label_N, fold.cells.group_M[fold.cells.of_N])
+        learned, asked = whole.rows(train), whole.rows(val)
+        table = learned if fold.config.select.ask == "training" else ask(learned, asked)
+        mask = select_features(table, fold.config, fold.seed).mask_D
     sides = [
         {"feature": np.ascontiguousarray(feat_ND[k][:, mask]), "label": fold.label_N[k]} for k in (train, val)
     ]

@@ -12,10 +12,9 @@ from cotray.config import Config, FitnessConfig
 from cotray.selection.budget import Budget
 from cotray.selection.drive import make_search
 from cotray.selection.knn import KnnFitness
-from cotray.selection.problem import make_problem
+from cotray.selection.problem import Table, make_problem
 from cotray.selection.scores import anova_f
 from cotray.selection.search import Search
-from cotray.selection.select import Table
 from cotray.selection.transfer import Masks
 
 Values = NDArray[np.float64]

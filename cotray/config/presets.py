@@ -38,7 +38,7 @@ PAPER: dict[str, Any] = {
                  "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4, "patience": 0}},
     "sca": {"agents": 20, "iterations": 20, "init": "random", "moves": "all", "greedy": False},
     "abhc": {"steps": 200, "moves": "all"},
-    "select": {"scores": "anova"},
+    "select": {"scores": "anova", "ask": "training"},
     "fitness": {"scheme": "folds", "folds": 5, "soft": 0.0},
     "hdlc": {"hidden": (1024, 512, 256, 128, 64),
              "train": {"epochs": 100, "max_steps": None, "batch_size": 64, "lr": 3e-4, "patience": 0}},

@@ -114,9 +114,13 @@ class SelectConfig(Section):
     """Populations that search side by side and pass on their best; each is as large as `sca.agents`."""
     migrate: int = Field(5, ge=1)
     """Iterations between migrations of islands."""
+    ask: Literal["validation", "training"] = "validation"
+    """A pipeline run: whose cells judge masks. `validation`: cells of the validation split, by what training
+    cells teach; the backbone has learned the latter by heart, so that hardly any mask errs on them.
+    `training` (paper): training cells in turn, by `fitness.scheme`; the validation split tells the gap."""
     outer: float = Field(0.2, ge=0, lt=0.9)
     """`cotray select` on a table: share of groups that the search never sees and that judge its mask; 0 =
-    none. A pipeline run uses its validation split."""
+    none."""
     evaluator: Literal["ray", "tasks", "serial"] = "ray"
     """Who scores: `ray`: long-lived actors, one per CPU; `tasks`: one Ray task per agent; `serial`: this
     process. The masks found are the same, bit for bit."""

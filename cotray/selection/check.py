@@ -17,8 +17,7 @@ from sklearn.utils import column_or_1d
 
 from cotray.config import Config, FitnessConfig
 from cotray.errors import ClassError, DataError, FeatureError, NotNumbersError, TooFewGroupsError
-from cotray.selection.problem import asked_folds, moments
-from cotray.selection.select import Table
+from cotray.selection.problem import Table, asked_folds, moments
 
 Names = NDArray[np.str_]
 LEAST, FEW = 4, 30

@@ -9,8 +9,7 @@ import numpy as np
 from cotray.config import FitnessConfig
 from cotray.selection.engines import make_fitness
 from cotray.selection.fitness import Values
-from cotray.selection.problem import TRAIN, Problem, make_problem, moments, subsample
-from cotray.selection.select import Table
+from cotray.selection.problem import Table, make_problem, outer_problem, table_problem
 from cotray.selection.transfer import Masks
 
 FILTER_SIZES = 30
@@ -51,17 +50,27 @@ def judge(
     return Judgement(inner_error, float(own), float(everything), float(best_filter), int(kept_D.sum()))
 
 
-def outer_problem(inside: Table, outside: Table, cfg: FitnessConfig, seed: int) -> Problem:
-    """All of ``inside`` learned from, all of ``outside`` asked; standardised by what is learned from."""
-    inside = inside.rows(subsample(inside.label_N, cfg.max_cells, seed))
-    mean_D, scale_D = moments(inside.feat_ND)
-    classes = np.unique(inside.label_N)
-    known = np.isin(outside.label_N, classes)
-    label = np.searchsorted(classes, np.concatenate([inside.label_N, outside.label_N[known]]))
-    feat = np.concatenate([inside.feat_ND, outside.feat_ND[known]])
-    fold = np.full(len(label), TRAIN, np.int32)
-    fold[len(inside.label_N) :] = 0
-    return Problem(((feat - mean_D) * scale_D).astype(np.float32), label.astype(np.int64), fold[None])
+@dataclass(frozen=True)
+class Choice:
+    """Errors of calls on the samples that were asked: the mask was chosen by them, so its own is too good."""
+
+    asked_error: float
+    asked_all_error: float
+    """Of all features."""
+    asked_filter_error: float
+    """Of SelectKBest, whose k is chosen by the same samples."""
+    asked_filter_size: int
+
+
+def compare_asked(mask_D: Masks, score_D: Values, table: Table, cfg: FitnessConfig, seed: int) -> Choice:
+    """A mask beside all features and the best filter, on the samples of ``table`` that are asked."""
+    hard = cfg.model_copy(update={"soft": 0.0})
+    fitness = make_fitness(table_problem(table, hard, seed), hard)
+    filter_PD = filters(score_D)
+    error_P = fitness.errors(filter_PD).mean(axis=1)
+    best = int(np.argmin(error_P))
+    own, everything = fitness.errors(np.stack([mask_D, np.ones_like(mask_D)])).mean(axis=1)
+    return Choice(float(own), float(everything), float(error_P[best]), int(filter_PD[best].sum()))
 
 
 def filters(score_D: Values) -> Masks:

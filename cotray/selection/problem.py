@@ -5,7 +5,9 @@ N samples, D features, R repeats (ways of folding), C classes.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,39 @@ Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 TRAIN = -1
 """Fold of samples that a repeat trains on and never asks."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is selected from."""
+
+    feat_ND: NDArray[np.floating]
+    label_N: NDArray[np.generic]
+    """Class of each sample: numbers or text."""
+    group_N: NDArray[np.generic]
+    """Samples of one group (subject) are never on two sides of a fold."""
+    asked_N: NDArray[np.bool_] | None = None
+    """Samples that judge masks by what all others teach; None = every sample in turn, `fitness.scheme`."""
+
+    def rows(self, keep: NDArray[Any]) -> Table:
+        """The same table with some of its rows."""
+        asked = None if self.asked_N is None else self.asked_N[keep]
+        return Table(self.feat_ND[keep], self.label_N[keep], self.group_N[keep], asked)
+
+    def sides(self) -> tuple[Table, Table]:
+        """(what is learned from, what is asked); the latter is empty where every sample has its turn."""
+        asked = np.zeros(len(self.label_N), bool) if self.asked_N is None else self.asked_N
+        learned, asked_ = (dataclasses.replace(self.rows(keep), asked_N=None) for keep in (~asked, asked))
+        return learned, asked_
+
+
+def ask(inside: Table, outside: Table) -> Table:
+    """One table of both: ``inside`` teaches, ``outside`` judges."""
+    feat, label, group = (
+        np.concatenate([getattr(side, name) for side in (inside, outside)])
+        for name in ("feat_ND", "label_N", "group_N")
+    )
+    return Table(feat, label, group, np.arange(len(label)) >= len(inside.label_N))
 
 
 @dataclass(frozen=True)
@@ -49,6 +84,13 @@ class Problem:
         return Problem(np.ascontiguousarray(self.feat_ND[:, pool]), self.label_N, self.fold_RN)
 
 
+def table_problem(table: Table, cfg: FitnessConfig, seed: int) -> Problem:
+    """The table's samples in turn, or those that are asked. Raises ClassError, TooFewGroupsError."""
+    if table.asked_N is None:
+        return make_problem(table.feat_ND, table.label_N, table.group_N, cfg, seed)
+    return outer_problem(*table.sides(), cfg, seed)
+
+
 def make_problem(
     feat_ND: NDArray[np.floating],
     label_N: NDArray[np.generic],
@@ -67,6 +109,19 @@ def make_problem(
     label = codes.astype(np.int64)
     fold = fold_samples(label, group_N[keep], cfg, seed)
     return Problem(standardise(feat_ND[keep]), label, fold)
+
+
+def outer_problem(inside: Table, outside: Table, cfg: FitnessConfig, seed: int) -> Problem:
+    """All of ``inside`` learned from, all of ``outside`` asked; standardised by what is learned from."""
+    inside = inside.rows(subsample(inside.label_N, cfg.max_cells, seed))
+    mean_D, scale_D = moments(inside.feat_ND)
+    classes = np.unique(inside.label_N)
+    known = np.isin(outside.label_N, classes)
+    label = np.searchsorted(classes, np.concatenate([inside.label_N, outside.label_N[known]]))
+    feat = np.concatenate([inside.feat_ND, outside.feat_ND[known]])
+    fold = np.full(len(label), TRAIN, np.int32)
+    fold[len(inside.label_N) :] = 0
+    return Problem(((feat - mean_D) * scale_D).astype(np.float32), label.astype(np.int64), fold[None])
 
 
 def fold_samples(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +19,13 @@ from cotray.selection.choose import consensus_candidates, halves, one_se
 from cotray.selection.drive import Evaluate, Memo, drive, make_search
 from cotray.selection.engines import make_fitness
 from cotray.selection.fitness import Fitness
-from cotray.selection.problem import Labels, Problem, make_problem
+from cotray.selection.problem import Labels, Problem, Table, table_problem
 from cotray.selection.scores import SCORES
 from cotray.selection.search import Search, SelectionResult, Values
 from cotray.selection.transfer import Masks
 
 FINALISTS = 200
 """Fittest masks seen among which `one_se` chooses."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """What is selected from."""
-
-    feat_ND: NDArray[np.floating]
-    label_N: NDArray[np.generic]
-    """Class of each sample: numbers or text."""
-    group_N: NDArray[np.generic]
-    """Samples of one group (subject) are never on two sides of a fold."""
-
-    def rows(self, keep: NDArray[Any]) -> Table:
-        """The same table with some of its rows."""
-        return Table(self.feat_ND[keep], self.label_N[keep], self.group_N[keep])
 
 
 MemberJob = tuple[Table, Labels, Config, int]
@@ -101,7 +85,7 @@ def select_features(table: Table, config: Config, seed: int, hooks: Hooks | None
     """
     hooks = hooks or Hooks()
     budget = parse_budget(config.select.budget)
-    problem = make_problem(table.feat_ND, table.label_N, table.group_N, config.fitness, seed)
+    problem = table_problem(table, config.fitness, seed)
     score_D = SCORES[config.select.scores](problem.feat_ND, problem.label_N)
     varies_D = np.asarray(problem.feat_ND.any(axis=0))
     pool = candidate_pool(score_D, config.select.max_features, varies_D)
@@ -142,12 +126,22 @@ def run_members(table: Table, config: Config, seed: int, hooks: Hooks) -> Masks:
         return np.zeros((0, table.feat_ND.shape[1]), bool)
     alone = {"members": 0, "islands": 1, "rule": "best", "evaluator": "serial"}
     small = config.model_copy(update={"select": config.select.model_copy(update=alone)})
-    _, code = np.unique(table.label_N, return_inverse=True)
-    rows = halves(code, table.group_N, config.select.members, seed)
+    rows = halved(table, config.select.members, seed)
     seeds = np.random.SeedSequence(seed).generate_state(config.select.members)
     return np.stack(
         hooks.run_all([(table, kept, small, int(s)) for kept, s in zip(rows, seeds, strict=True)])
     )
+
+
+def halved(table: Table, members: int, seed: int) -> list[Labels]:
+    """Rows for each member: a half of what is learned from, and all that is asked."""
+    learned, _ = table.sides()
+    _, code = np.unique(learned.label_N, return_inverse=True)
+    rows = halves(code, learned.group_N, members, seed)
+    if table.asked_N is None:
+        return rows
+    of, asked = np.flatnonzero(~table.asked_N), np.flatnonzero(table.asked_N)
+    return [np.sort(np.concatenate([of[kept], asked])) for kept in rows]
 
 
 def member(table: Table, rows: Labels, config: Config, seed: int) -> Masks:

@@ -57,8 +57,7 @@ def run_pipeline(request: Request) -> dict[str, StageRecord]:
         run.forget(_from(find_stage(request.force).name))
     todo = [stage for stage in wanted if not is_complete(run, stage.name, prints)]
     for stage in todo:
-        if stage.check:
-            stage.check(request.config)
+        _check(stage, wanted, run, request.config)
     tracker: Tracker | None = None
     records: dict[str, StageRecord] = {}
     try:
@@ -121,6 +120,15 @@ def is_complete(run: Run, name: str, prints: dict[str, str]) -> bool:
     """Whether a stage is done with exactly this work."""
     record = run.record(name)
     return record is not None and record.fingerprint == prints[name]
+
+
+def _check(stage: Stage, wanted: Sequence[Stage], run: Run, config: Config) -> None:
+    """Raise what can be known before Ray is started, which takes seconds."""
+    for name in stage.needs:
+        if name not in [other.name for other in wanted]:
+            run.need(name)
+    if stage.check:
+        stage.check(config)
 
 
 def _wanted(request: Request) -> list[Stage]:

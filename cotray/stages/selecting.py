@@ -21,9 +21,10 @@ from cotray.runs import StageResult
 from cotray.selection.budget import Budget, parse_budget
 from cotray.selection.choose import frequency, jaccard, stability
 from cotray.selection.drive import Memo
-from cotray.selection.judge import Judgement, judge
+from cotray.selection.judge import Choice, Judgement, compare_asked, judge
+from cotray.selection.problem import Table
 from cotray.selection.search import Search
-from cotray.selection.select import Hooks, MemberJob, Selection, Table, select_features
+from cotray.selection.select import Hooks, MemberJob, Selection, select_features
 from cotray.selection.transfer import Masks
 from cotray.stages.base import StageRun
 from cotray.stages.cluster import cpus
@@ -41,7 +42,8 @@ EVERY_S = 1.0
 def select_table(
     inside: Table, outside: Table | None, names: NDArray[np.str_], config: Config, seed: int, at: StageRun
 ) -> StageResult:
-    """Select features of ``inside``, judge them on ``outside``, write everything into the stage's folder."""
+    """Select features of ``inside``, judge them on ``outside`` (or compare them on the samples that are
+    asked), write everything into the stage's folder."""
     log, progress = ScoreLog(at.folder), Progress(config, at)
     if len(log):
         timed = "; its budget of seconds begins anew" if progress.budget.seconds is not None else ""
@@ -49,8 +51,10 @@ def select_table(
     selection = select_features(inside, config, seed, make_hooks(config, log, progress))
     log.flush()
     progress.keep()
-    verdict = None
-    if outside is not None and len(outside.label_N):
+    verdict: Judgement | Choice | None = None
+    if inside.asked_N is not None:
+        verdict = compare_asked(selection.mask_D, selection.score_D, inside, config.fitness, seed)
+    elif outside is not None and len(outside.label_N):
         verdict = judge(selection.mask_D, selection.score_D, inside, outside, config.fitness, seed)
     return finish(selection, verdict, names, progress, at)
 
@@ -165,7 +169,7 @@ def share(budget: Budget, search: Search, seconds: float) -> tuple[int, int]:
 
 def finish(
     selection: Selection,
-    verdict: Judgement | None,
+    verdict: Judgement | Choice | None,
     names: NDArray[np.str_],
     progress: Progress,
     at: StageRun,
@@ -197,12 +201,14 @@ def finish(
     return StageResult(counts, metrics, files, notes)
 
 
-def figures(selection: Selection, verdict: Judgement | None) -> tuple[dict[str, float], list[str]]:
+def figures(selection: Selection, verdict: Judgement | Choice | None) -> tuple[dict[str, float], list[str]]:
     """What the selection is worth, as figures and in sentences."""
     metrics, notes = {"fitness": float(selection.fitness)}, []
     if verdict is not None:
-        metrics |= {name: float(value) for name, value in asdict(verdict).items()} | {"gap": verdict.gap}
-        notes.append(say_gap(verdict))
+        metrics |= {name: float(value) for name, value in asdict(verdict).items()}
+        notes.append(say_gap(verdict) if isinstance(verdict, Judgement) else say_choice(verdict))
+    if isinstance(verdict, Judgement):
+        metrics["gap"] = verdict.gap
     if len(selection.member_MD) > 1:
         metrics |= {"jaccard": jaccard(selection.member_MD), "stability": stability(selection.member_MD)}
         notes.append(
@@ -242,4 +248,13 @@ def say_gap(verdict: Judgement) -> str:
         f"error {verdict.inner_error:.3f} on the search's own folds, {verdict.outer_error:.3f} on samples it "
         f"never saw (gap {verdict.gap:+.3f}); there, all features {verdict.all_error:.3f}, best filter "
         f"{verdict.filter_error:.3f} with {verdict.filter_size}"
+    )
+
+
+def say_choice(verdict: Choice) -> str:
+    """Errors on the samples that were asked in one sentence."""
+    return (
+        f"error {verdict.asked_error:.3f} on the validation samples that chose the mask (too good for that); "
+        f"there, all features {verdict.asked_all_error:.3f}, best filter {verdict.asked_filter_error:.3f} "
+        f"with {verdict.asked_filter_size}"
     )

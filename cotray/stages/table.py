@@ -28,8 +28,8 @@ from cotray.runs import Run, StageRecord, StageResult, environment, fingerprint
 from cotray.selection.budget import parse_budget, schedule
 from cotray.selection.check import check_features, check_groups, check_table, check_target
 from cotray.selection.outer import set_aside
+from cotray.selection.problem import Table
 from cotray.selection.rivals import SEARCHES
-from cotray.selection.select import Table
 from cotray.stages.base import Stage, StageRun, Voice
 from cotray.stages.cluster import connect
 from cotray.stages.pipeline import Request, is_complete, run_stage

@@ -25,8 +25,7 @@ from cotray.learning import derive_seed
 from cotray.runs import Run
 from cotray.selection.check import check_table
 from cotray.selection.outer import set_aside
-from cotray.selection.problem import inner_folds
-from cotray.selection.select import Table
+from cotray.selection.problem import Table, inner_folds
 from cotray.stages.base import StageRun
 from cotray.stages.cells import column, labels
 from cotray.stages.extract import load_features, select_rows

@@ -21,11 +21,10 @@ from cotray.selection.budget import parse_budget
 from cotray.selection.drive import Evaluate, Memo
 from cotray.selection.engines import make_fitness
 from cotray.selection.fitness import Fitness
-from cotray.selection.judge import outer_problem
-from cotray.selection.problem import make_problem
+from cotray.selection.problem import Table, make_problem, outer_problem
 from cotray.selection.scores import SCORES
 from cotray.selection.search import Search
-from cotray.selection.select import Hooks, Selection, Table, candidate_pool, here, select_features, spread
+from cotray.selection.select import Hooks, Selection, candidate_pool, here, select_features, spread
 from cotray.selection.transfer import Masks
 from cotray.stages.tune_ground import Fold
 

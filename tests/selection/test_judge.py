@@ -16,10 +16,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cotray.config import FitnessConfig
-from cotray.selection.judge import Judgement, filters, judge, outer_problem
-from cotray.selection.problem import TRAIN, subsample
+from cotray.selection.judge import Judgement, compare_asked, filters, judge
+from cotray.selection.problem import TRAIN, Table, ask, outer_problem, subsample, table_problem
 from cotray.selection.scores import anova_f
-from cotray.selection.select import Table
 from cotray.selection.transfer import Masks
 
 DIM = 16
@@ -181,3 +180,32 @@ def test_good_features_are_told_from_bad_ones() -> None:
     assert good.outer_error < bad.outer_error - 0.2
     assert good.inner_error < bad.inner_error - 0.2
     assert (good.all_error, good.filter_error) == (bad.all_error, bad.filter_error)
+
+
+@pytest.mark.parametrize(("metric", "k"), [("balanced", 1), ("plain", 5)])
+def test_what_is_asked_is_scikit_learns(metric: str, k: int) -> None:
+    inside, outside = sides(1)
+    cfg = FitnessConfig.model_validate({"metric": metric, "k": k, "soft": 0.7})
+    mask = np.arange(DIM) % 4 == 1
+    score = np.arange(float(DIM))[::-1]
+    found = compare_asked(mask, score, ask(inside, outside), cfg, 0)
+    assert found.asked_error == pytest.approx(outer_by_hand(mask, inside, outside, cfg))
+    assert found.asked_all_error == pytest.approx(outer_by_hand(np.ones(DIM, bool), inside, outside, cfg))
+    by_size = {int(f.sum()): outer_by_hand(f, inside, outside, cfg) for f in filters(score)}
+    assert found.asked_filter_error == pytest.approx(min(by_size.values()))
+    assert by_size[found.asked_filter_size] == pytest.approx(found.asked_filter_error)
+
+
+def test_a_table_that_asks_is_the_outer_problem() -> None:
+    inside, outside = sides()
+    whole, cfg = ask(inside, outside), FitnessConfig()
+    for side, given in zip(whole.sides(), (inside, outside), strict=True):
+        assert np.array_equal(side.feat_ND, given.feat_ND) and side.asked_N is None
+        assert (side.label_N == given.label_N).all() and (side.group_N == given.group_N).all()
+    one, other = table_problem(whole, cfg, 3), outer_problem(inside, outside, cfg, 3)
+    assert np.array_equal(one.feat_ND, other.feat_ND) and np.array_equal(one.fold_RN, other.fold_RN)
+    some = np.arange(0, len(whole.label_N), 3)
+    assert whole.asked_N is not None and np.array_equal(
+        whole.rows(some).asked_N, whole.asked_N[some]
+    )  # rows keep what they are
+    assert not len(inside.sides()[1].label_N)  # nothing is asked: every sample has its turn

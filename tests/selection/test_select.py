@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from planted import DIM, GOOD, Values, table
 
-from cotray.config import Config
+from cotray.config import Config, load_config
 from cotray.errors import ClassError, FeatureError, InvalidValueError, TooFewGroupsError
 from cotray.selection.choose import consensus_candidates, halves
 from cotray.selection.drive import Memo
 from cotray.selection.engines import make_fitness
 from cotray.selection.fitness import Fitness
-from cotray.selection.problem import make_problem
+from cotray.selection.problem import Table, ask, make_problem
 from cotray.selection.search import Search
 from cotray.selection.select import (
     Hooks,
     MemberJob,
     Selection,
-    Table,
     candidate_pool,
+    halved,
     member,
     select_features,
 )
@@ -302,3 +302,37 @@ def test_what_cannot_be_selected_from_is_refused() -> None:
         select_features(flat, config(), 0)
     with pytest.raises(InvalidValueError, match="budget"):
         select_features(WHOLE, config(budget="soon"), 0)
+
+
+def test_asked_samples_alone_judge() -> None:
+    """A feature known by heart tells the learned alone and is worthless; one that tells both stays."""
+    rng = np.random.default_rng(0)
+    label, asked = np.arange(120) % 2, np.arange(120) >= 80
+    feat = rng.normal(size=(120, 8)).astype(np.float32)
+    feat[~asked, 0] = label[~asked] * 9.0  # learned by heart
+    feat[:, 5] += 4 * label
+    group = np.arange(120) // 2
+    config = load_config(overrides=["sca.agents=6", "sca.iterations=6", "abhc.steps=4"])
+    heart = select_features(Table(feat[~asked], label[~asked], group[~asked]), config, 1)
+    honest = select_features(Table(feat, label, group, asked), config, 1)
+    assert heart.mask_D[0] and not honest.mask_D[0] and honest.mask_D[5]
+    again = select_features(Table(feat, label, group, asked), config, 1)
+    assert np.array_equal(honest.mask_D, again.mask_D) and honest.fitness == again.fitness
+
+
+def test_members_learn_from_halves_and_ask_all_that_is_asked() -> None:
+    table_ = ask(WHOLE, table(8))
+    assert table_.asked_N is not None
+    learned, asked = table_.sides()
+    found = halved(table_, 3, 5)
+    assert len(found) == 3
+    for rows in found:
+        part = table_.rows(rows)
+        inner, outer = part.sides()
+        assert np.array_equal(outer.feat_ND, asked.feat_ND)
+        assert 0.3 < len(inner.label_N) / len(learned.label_N) < 0.7
+        assert set(inner.group_N) <= set(learned.group_N)
+    plain = halved(WHOLE, 3, 5)
+    _, code = np.unique(WHOLE.label_N, return_inverse=True)
+    for one, other in zip(plain, halves(code, WHOLE.group_N, 3, 5), strict=True):
+        assert np.array_equal(one, other)

@@ -16,10 +16,11 @@ from cotray.config import Config, load_config
 from cotray.errors import TrainingError
 from cotray.selection.engines import make_fitness
 from cotray.selection.fitness import Fitness
-from cotray.selection.problem import make_problem
-from cotray.selection.select import Hooks, Table, select_features
+from cotray.selection.problem import Table, make_problem
+from cotray.selection.select import Hooks, select_features
 from cotray.stages import evaluators
 
+LONG = (pytest.mark.slow, pytest.mark.long)
 SETTINGS = ("sca.agents=6", "sca.iterations=4", "abhc.steps=3", "abhc.width=2")
 
 
@@ -58,7 +59,14 @@ class Deadly(Fitness):
 
 
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize("setting", [(), ("select.islands=2", "select.migrate=2"), ("fitness.engine=ridge",)])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        (),
+        pytest.param(("select.islands=2", "select.migrate=2"), marks=LONG),
+        pytest.param(("fitness.engine=ridge",), marks=LONG),
+    ],
+)
 def test_the_same_masks_whoever_evaluates(setting: tuple[str, ...]) -> None:
     config = load_config(overrides=[*SETTINGS, *setting])
     found = {}

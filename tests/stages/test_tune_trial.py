@@ -11,7 +11,8 @@ from cotray.config import Config, load_config
 from cotray.errors import TooFewGroupsError
 from cotray.learning import derive_seed
 from cotray.selection.judge import judge
-from cotray.selection.select import Table, select_features
+from cotray.selection.problem import Table
+from cotray.selection.select import select_features
 from cotray.stages.tune_ground import Fold, TableSource, fold_table, ground_of_table
 from cotray.stages.tune_trial import PacedSelection, failed_row, trial_rows
 

@@ -1,4 +1,4 @@
-"""SIGKILL of the driver, once in every stage: the same command goes on and ends the same."""
+"""SIGKILL of the driver, in stages one after the other: the same command goes on and ends the same."""
 
 from __future__ import annotations
 
@@ -46,9 +46,16 @@ def kill_in(stage: str, home: Path) -> None:
     assert not (folder / "stage.json").exists(), f"{stage} was over before the kill"
 
 
+SHARE = ("segment", "extract", "select")
+"""One stage of each kind: Ray Train, Ray Data, Ray tasks."""
+
+
 @pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_end(finished: Finished, tmp_path: Path) -> None:
-    for stage in KILL_AFTER:
+@pytest.mark.parametrize("stages", [SHARE, pytest.param(tuple(KILL_AFTER), marks=pytest.mark.long)])
+def test_a_killed_run_continues_to_the_same_end(
+    stages: tuple[str, ...], finished: Finished, tmp_path: Path
+) -> None:
+    for stage in stages:
         kill_in(stage, tmp_path)
     done = cotray("run", "--run", "runs/quick", *quick_sets(), cwd=tmp_path)
     assert "train_backbone: done already, skipped" in done.stdout

@@ -209,6 +209,7 @@ def test_there_must_be_something_to_tune_on(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_tuning_goes_on_to_the_same_end(tuned: Tuned, tmp_path: Path) -> None:
     write_table(tmp_path)
     out = tmp_path / "out"
