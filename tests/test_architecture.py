@@ -106,6 +106,12 @@ def test_importing_pure_rooms_starts_nothing() -> None:
     assert found == {"watched": [], "threads": ["MainThread"]}
 
 
+def test_importing_all_stages_leaves_slow_libraries_alone() -> None:
+    """Every worker of Ray and every command imports them; each of these takes up to a second."""
+    slow = ("sklearn", "matplotlib", "kornia", "scipy.stats", "scipy.optimize", "timm", "monai", "captum")
+    assert imported(["cotray.stages.pipeline"], (*slow, "mlflow"))["watched"] == []
+
+
 def test_what_cotray_imports_is_declared() -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     declared = {plain(re.split(r"[\[<>=~ ]", line)[0]) for line in project["dependencies"]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 Vector = NDArray[np.float64]
@@ -34,6 +33,8 @@ def fit_temperature(logit_N: Vector, label_N: NDArray[np.int64]) -> float:
     def cost(log_t: float) -> float:
         loss = np.logaddexp(0.0, -sign * logit_N / np.exp(log_t)).sum()
         return float(loss + 0.5 * (log_t / PRIOR) ** 2)
+
+    from scipy.optimize import minimize_scalar  # slow to import
 
     best = minimize_scalar(cost, bounds=(-LOG_RANGE, LOG_RANGE), method="bounded")
     return float(np.exp(best.x))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cotray.config import SplitConfig
 from cotray.data.hashing import Hashes, find_near, joined
@@ -94,6 +93,8 @@ def _fold(
     known = [index for index, label in enumerate(labels) if label is not None]
     label_N = np.asarray([labels[index] for index in known], np.int64)
     unit_N = np.asarray([units[index] for index in known])
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
+
     splitter = StratifiedGroupKFold if config.mode == "disjoint" else StratifiedKFold
     folds = splitter(int(config.folds or 2), shuffle=True, random_state=seed)
     # Only StratifiedGroupKFold looks at the groups; images of the leaky split are units of their own.

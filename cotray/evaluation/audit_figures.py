@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cotray.evaluation.plotting import (
@@ -46,6 +45,8 @@ def probes_figure(probes: Sequence[Probe]) -> bytes:
 
 def giveaway_figure(grid_GG: NDArray[np.float64], regions: Sequence[Fractions]) -> bytes:
     """AUROC of each part of the image alone, as a map of the image; proposed regions are outlined."""
+    from matplotlib.patches import Rectangle  # slow to import
+
     figure = new_figure(4.8, 4.4)
     (axis,) = plain_axes(figure)
     axis.grid(False)

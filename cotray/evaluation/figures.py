@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_curve
 
 from cotray.errors import DataError
 from cotray.evaluation.metrics import ECE_BINS, calibration_bin, checked, classification_metrics
@@ -31,7 +29,11 @@ from cotray.evaluation.plotting import (
     percent_limits,
     plain_axes,
     png_bytes,
+    whole_ticks,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Rgb = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -40,6 +42,8 @@ CLASS_NAMES = ("normal", "malignant")
 
 def roc_figure(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> bytes:
     """ROC curves by name, each (labels, probabilities) of both classes; AUROC beside the name."""
+    from sklearn.metrics import roc_curve  # slow to import
+
     figure = new_figure(4.6, 4.4)
     (axis,) = plain_axes(figure)
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
@@ -163,7 +167,7 @@ def selection_figure(history: Sequence[Mapping[str, float]]) -> bytes:
     step = np.arange(1, len(history) + 1)
     for axis, key, colour in ((left, "best_fitness", LINES[0]), (right, "best_size", LINES[3])):
         axis.plot(step, [row[key] for row in history], color=colour, linewidth=2, drawstyle="steps-post")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_ticks(axis.xaxis)
     last = history[-1]
     right.set_ylim(bottom=0)
     name_axes(left, "iteration", "fitness", f"best fitness, down to {last['best_fitness']:.4f}")
@@ -246,4 +250,4 @@ def _lines(axis: Axes, history: Sequence[Mapping[str, float]], names: Sequence[s
         last = max(last, points[-1][0])
     label_lines(axis, ends, last)
     axis.grid(axis="x", color=GRID, linewidth=0)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(axis.xaxis)

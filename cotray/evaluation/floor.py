@@ -9,7 +9,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.ensemble import RandomForestClassifier
 
 from cotray.errors import ClassError, ModelError
 
@@ -36,6 +35,8 @@ class ColourFloor:
     """Random forest over :func:`colour_histogram`; classes weighted to balance."""
 
     def __init__(self, trees: int = 300, seed: int = 0) -> None:
+        from sklearn.ensemble import RandomForestClassifier  # slow to import
+
         self._forest = RandomForestClassifier(trees, class_weight="balanced", random_state=seed, n_jobs=1)
         self._fitted = False
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from cotray.errors import DataError
 from cotray.evaluation.metrics import (
@@ -164,6 +163,8 @@ def tail_of(groups: int, alpha: float) -> float:
     As a t quantile is to a normal one (Hesterberg, The American Statistician 69, 2015, section 5.3); at
     least two groups.
     """
+    from scipy import stats  # slow to import
+
     wide = np.sqrt(groups / (groups - 1)) * stats.t.ppf(1 - alpha / 2, groups - 1)
     return float(stats.norm.cdf(-wide))
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
-from scipy.optimize import linear_sum_assignment
 
 from cotray.errors import DataError
 from cotray.evaluation.intervals import tail_of
@@ -79,6 +78,8 @@ def fit_of(found: Mask, true: Mask) -> Fit:
 
 def match_masks(found: Sequence[Mask], true: Sequence[Mask]) -> list[int | None]:
     """For every true mask the found one that is its own: one to one, the greatest sum of IoUs."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     worth_TF = np.array([[iou(one, cell) for one in found] for cell in true]).reshape(len(true), len(found))
     owner: list[int | None] = [None] * len(true)
     for row, column in zip(*linear_sum_assignment(-worth_TF), strict=True):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn import metrics as sk
 
 from cotray.errors import ClassError, DataError
 
@@ -45,6 +44,8 @@ def classification_metrics(
 
     Raises DataError where the inputs are empty, differ in length, or hold a probability outside [0, 1].
     """
+    from sklearn import metrics as sk  # slow to import
+
     labels, prob = checked(labels_N, prob_N)
     called = (prob >= threshold).astype(np.int64)
     present = set(np.unique(labels).tolist())

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 MALIGNANT, NORMAL = "#c2410c", "#0369a1"
 INK, FAINT, GRID = "#1f2933", "#6b7785", "#e3e8ed"
@@ -24,6 +26,9 @@ DPI = 150
 
 def new_figure(width: float, height: float) -> Figure:
     """A white figure of ``width`` x ``height`` inches at :data:`DPI`, laid out by constrained layout."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -48,6 +53,13 @@ def name_axes(axis: Axes, x: str, y: str, title: str = "") -> None:
     axis.set_ylabel(y, fontsize=9, color=INK)
     if title:
         axis.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Ticks at whole numbers alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def percent_limits(axis: Axes) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cotray.errors import DataError
@@ -19,8 +17,12 @@ from cotray.evaluation.plotting import (
     new_figure,
     plain_axes,
     png_bytes,
+    whole_ticks,
 )
 from cotray.selection.choose import frequency, jaccard, stability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 History = Sequence[Mapping[str, float]]
 SHOWN = 25
@@ -48,7 +50,7 @@ def convergence_figure(histories: Mapping[str, History]) -> bytes:
     size.set_ylim(0, 1.08 * max(row["best_size"] for rows in histories.values() for row in rows))
     for axis in (fitness, clock, size):
         axis.set_xlim(left=0)  # what it took to get the first answer is seen as well
-    size.yaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(size.yaxis)
     name_axes(fitness, "masks asked for", "fitness (smaller is better)", "best fitness by evaluations")
     name_axes(clock, "seconds of search", "fitness", "best fitness by time")
     name_axes(size, "masks asked for", "features", "features of the best mask")

@@ -15,9 +15,6 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.naive_bayes import CategoricalNB
 
 from cotray.errors import ClassError
 from cotray.evaluation.intervals import bootstrap_intervals
@@ -160,6 +157,9 @@ class _Held:
     def grid(self, value_NC: NDArray[np.float32]) -> NDArray[np.float64]:
         """(G, G) AUROC of each grid cell: naive Bayes over its numbers in octiles, as a hundred forests
         would take a hundred times as long."""
+        from sklearn.metrics import roc_auc_score  # slow to import
+        from sklearn.naive_bayes import CategoricalNB
+
         train_N = ~self.test_N
         edges = np.quantile(value_NC[train_N], np.arange(1, BINS) / BINS, axis=0)
         binned = (value_NC[None] > edges[:, None]).sum(axis=0)
@@ -172,6 +172,8 @@ class _Held:
 
     def _told(self, value_ND: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of malignant of the test images, by a forest on the others."""
+        from sklearn.ensemble import RandomForestClassifier  # slow to import
+
         forest = RandomForestClassifier(
             TREES,
             min_samples_leaf=3,

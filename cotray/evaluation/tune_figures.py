@@ -5,14 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from cotray.errors import DataError
-from cotray.evaluation.plotting import FAINT, INK, LINES, name_axes, new_figure, plain_axes, png_bytes
+from cotray.evaluation.plotting import (
+    FAINT,
+    INK,
+    LINES,
+    name_axes,
+    new_figure,
+    plain_axes,
+    png_bytes,
+    whole_ticks,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DONE, STOPPED, BEST = LINES[0], FAINT, LINES[1]
 COLUMNS = 3
@@ -46,7 +56,7 @@ def history_figure(trials: Sequence[TrialRow]) -> bytes:
     whole = [trial for trial in trials if trial.state == "complete"]
     best = np.minimum.accumulate(np.array([trial.objective for trial in whole]))
     axis.step([t.number for t in whole], best, where="post", color=BEST, linewidth=1.6, label="best so far")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(axis.xaxis)
     axis.legend(fontsize=8, frameon=False)
     name_axes(axis, "trial", "objective")
     return png_bytes(figure)
@@ -95,6 +105,8 @@ def _slice(axis: Axes, trials: Sequence[TrialRow], key: str, log: bool) -> None:
         _points(axis, trials, values)
         if log:
             axis.set_xscale("log")
+            from matplotlib.ticker import NullFormatter
+
             axis.xaxis.set_minor_formatter(NullFormatter())  # their labels would lie upon one another
 
 

@@ -6,7 +6,6 @@ seeds per epoch.
 
 from __future__ import annotations
 
-import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +16,8 @@ class Augment(nn.Module):
     """Mirrors, turns and zooms each image, and changes its light and stain, each by its own draw."""
 
     def __init__(self, cfg: AugmentConfig) -> None:
+        import kornia.augmentation as K  # slow to import
+
         super().__init__()
         steps: list[nn.Module] = []
         if cfg.flips:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import kmeans_plusplus
 
 from cotray.errors import FeatureError
 from cotray.features.neighbours import by_products
@@ -67,6 +66,8 @@ def medoids(feat_ND: Matrix, count: int, seed: int) -> Rows:
     rng, width = np.random.default_rng(seed), feat_ND.shape[1]
     drawn = np.sort(rng.choice(len(feat_ND), min(len(feat_ND), STARTS * count), replace=False))
     draw = int(rng.integers(2**31))
+    from sklearn.cluster import kmeans_plusplus  # slow to import
+
     first_MD, _ = kmeans_plusplus(feat_ND[drawn], count, random_state=draw, n_local_trials=1)
     kmeans = faiss.Kmeans(width, count, niter=ROUNDS, seed=draw, min_points_per_centroid=1)
     with by_products():

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cotray.config import FitnessConfig
 from cotray.errors import ClassError, TooFewGroupsError
@@ -159,6 +158,8 @@ def inner_folds(label_N: Labels, group_N: NDArray[np.generic], folds: int, seed:
             f"The training split has {per_class} groups per class; feature selection needs two of each.",
             cure="Give more subjects, or a smaller split.test_fraction and split.val_fraction.",
         )
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
+
     # Without real groups the plain splitter does the same a hundred times faster.
     alone = len(np.unique(group_N)) == len(group_N)
     kind, known = (StratifiedKFold, None) if alone else (StratifiedGroupKFold, group_N)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import hypergeom, mannwhitneyu
 
 from cotray.synthesis.distances import Matrix
 
@@ -94,6 +93,8 @@ def copy_figures(found: Nearest) -> dict[str, float]:
     """
     own, away = found.own_N, found.away_M
     close, before = int((away <= found.bar).sum()), int((own <= found.bar).sum())
+    from scipy.stats import hypergeom, mannwhitneyu  # slow to import
+
     rank = mannwhitneyu(away, own, alternative="less")
     return {
         "nearest_ratio": float(np.median(away) / max(1e-12, float(np.median(own)))),

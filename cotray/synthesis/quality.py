@@ -14,15 +14,18 @@ differences too, and fresh cells would look nearer to them than they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from cotray.imaging.resize import resize_square
 from cotray.synthesis.copying import Nearest, copy_figures, nearest
 from cotray.synthesis.distances import Matrix, covered, frechet, kernel_distance
 from cotray.synthesis.variety import variety_figures
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 PIXELS, BACKBONE = "pixels_pca", "backbone"
 DESCRIBED, COMPONENTS = 24, 32
@@ -71,6 +74,8 @@ def feature_points(real_ND: NDArray[np.float32], synthetic_MD: NDArray[np.float3
 
 
 def _components(real: Matrix, synthetic: Matrix, seed: int) -> PCA:
+    from sklearn.decomposition import PCA  # slow to import
+
     both = np.concatenate([real, synthetic])
     count = min(COMPONENTS, len(real) - 1, len(synthetic) - 1, both.shape[1])
     return PCA(count, svd_solver="randomized", random_state=seed % 2**32).fit(both)
