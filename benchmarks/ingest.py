@@ -4,10 +4,11 @@
     python -m benchmarks.ingest costs --taleqani /data/taleqani/Original
     python -m benchmarks.ingest memory [--counts 2000 20000]
 
-`speed`: both sides decode, equalise, sharpen and write the same images as PNG with the same encoder on the
-same cores, in turn; cotray also checks every file, takes a digest and a perceptual hash, groups, splits and
-writes its manifest. `costs`: what each step takes on one core. `memory`: peak resident memory of the driver
-and of Ray's workers. Images that are made lie in temporary folders, which are removed.
+`speed`: both sides decode, equalise, sharpen and write the same images on the same cores, in turn: the plain
+one as PNG files (`--plain bmp`: uncompressed), cotray as bitmaps in compressed Parquet; cotray also checks
+every file, takes a digest and a perceptual hash, groups, splits and writes its manifest. `costs`: what each
+step takes on one core. `memory`: peak resident memory of the driver and of Ray's workers. Images that are
+made lie in temporary folders, which are removed.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--taleqani", type=Path, help="class folders of 224 x 224 jpg; left out if not given")
     parser.add_argument("--phantoms", type=int, default=600, help="drawn cells on black, 450 x 450 bmp")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plain", choices=("png", "bmp"), default="png", help="what the plain side writes")
     parser.add_argument("--counts", type=int, nargs="+", default=[2000, 20000])
     given = parser.parse_args()
     print(f"Machine: {machine()}.\n")
@@ -51,7 +53,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="cotray-bench-") as place:
         sets = images(given.taleqani, given.phantoms, Path(place) / "phantoms")
-        print(speed(sets, given.repeats) if given.what == "speed" else costs(sets))
+        print(speed(sets, given.repeats, given.plain) if given.what == "speed" else costs(sets))
 
 
 def images(taleqani: Path | None, phantoms: int, place: Path) -> dict[str, tuple[Path, tuple[str, ...]]]:
@@ -71,7 +73,7 @@ def images(taleqani: Path | None, phantoms: int, place: Path) -> dict[str, tuple
 # -- speed ------------------------------------------------------------------------------------------------
 
 
-def speed(sets: dict[str, tuple[Path, tuple[str, ...]]], repeats: int) -> str:
+def speed(sets: dict[str, tuple[Path, tuple[str, ...]]], repeats: int, plain: str = "png") -> str:
     """A line for each set: images per second of both sides, their ratio, and cotray's seconds by part."""
     from cotray.stages.cluster import connect
 
@@ -82,7 +84,7 @@ def speed(sets: dict[str, tuple[Path, tuple[str, ...]]], repeats: int) -> str:
     head += ["plain CPU ms/image", "cotray CPU ms/image", "ratio of CPU"]
     lines = [[*head, "cotray, s: listing", "images", "split", "first round, images/s"]]
     for name, (root, more) in sets.items():
-        rounds = [one_round(root, more, turn) for turn in range(repeats + 1)]
+        rounds = [one_round(root, more, turn, plain) for turn in range(repeats + 1)]
         count = sum(1 for path in root.rglob("*") if path.is_file())
         lines.append([name, str(count), *shown(rounds[0], rounds[1:], count)])
     told.append(f"Medians of {repeats} rounds, the sides in turn, {os.cpu_count()} processes each. ")
@@ -90,7 +92,7 @@ def speed(sets: dict[str, tuple[Path, tuple[str, ...]]], repeats: int) -> str:
     return f"{markdown(lines)}\n\n{' '.join(told)}\n"
 
 
-def one_round(root: Path, more: tuple[str, ...], turn: int) -> dict[str, float]:
+def one_round(root: Path, more: tuple[str, ...], turn: int, plain: str = "png") -> dict[str, float]:
     """Seconds of both sides, one after the other; which is first changes from round to round."""
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="cotray-bench-") as place:
@@ -98,7 +100,7 @@ def one_round(root: Path, more: tuple[str, ...], turn: int) -> dict[str, float]:
             if side == "ours":
                 found |= ours(root, Path(place) / "run", *more)
             else:
-                args = [str(root), str(Path(place) / "plain"), str(os.cpu_count())]
+                args = [str(root), str(Path(place) / "plain"), str(os.cpu_count()), plain]
                 command = [sys.executable, "-m", "benchmarks.ingest_sides", *args]
                 found |= json.loads(subprocess.check_output(command, text=True))
     return found
@@ -134,21 +136,23 @@ def steps(files: list[Path]) -> dict[str, float]:
     """The steps of both sides on a sample of files."""
     import cv2
     import numpy as np
+    import pyarrow as pa
 
     from cotray.config import load_config
-    from cotray.data.decode import encode_png
+    from cotray.data.decode import encode_bmp, encode_png
     from cotray.data.hashing import perceptual_hash, pixel_digest
     from cotray.predictor import decode
     from cotray.preparation import prepare
 
-    config = load_config("tiny")
+    config, zstd = load_config("tiny"), pa.Codec("zstd", 1)
     data = [path.read_bytes() for path in files[:: max(1, len(files) // SAMPLE)]]
     bgr = [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in data]
     rgb = [decode(one, config) for one in data]
     ready = [prepare(one, config) for one in rgb]
     return fastest(
         {
-            "both: PNG": (encode_png, ready),
+            "plain: PNG": (encode_png, ready),
+            "cotray: bitmap, zstd": (lambda one: zstd.compress(encode_bmp(one)), ready),
             "plain: decode": (lambda one: cv2.imdecode(np.frombuffer(one, np.uint8), 1), data),
             "plain: CLAHE and sharpen": (enhanced, bgr),
             "cotray: decode, checked": (lambda one: decode(one, config), data),

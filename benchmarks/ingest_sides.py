@@ -1,6 +1,6 @@
 """The two sides of the ingest benchmark: cotray's stage, and a plain pool with an OpenCV loop.
 
-    python -m benchmarks.ingest_sides FOLDER OUT WORKERS
+    python -m benchmarks.ingest_sides FOLDER OUT WORKERS [png|bmp]
 
 runs the plain side in a process of its own, where nothing else lives, and prints its wall and CPU seconds.
 """
@@ -25,12 +25,13 @@ BATCH = 16
 """Files that a process of the plain side takes at once."""
 
 
-def plain(root: Path, out: Path, workers: int) -> dict[str, float]:
-    """Wall and CPU seconds to decode, equalise (CLAHE on L of Lab), sharpen and write all images as PNG."""
+def plain(root: Path, out: Path, workers: int, kind: str = "png") -> dict[str, float]:
+    """Wall and CPU seconds to decode, equalise (CLAHE on L of Lab), sharpen and write all images: as PNG, or
+    as bitmaps, which nothing compresses."""
     begun, spent = time.perf_counter(), cpu_seconds()
     out.mkdir(parents=True)
     files = sorted(str(path) for path in root.rglob("*") if path.suffix in SUFFIXES)
-    work = [(path, str(out / f"{number}.png")) for number, path in enumerate(files)]
+    work = [(path, str(out / f"{number}.{kind}")) for number, path in enumerate(files)]
     with multiprocessing.Pool(workers, cv2.setNumThreads, (1,)) as pool:
         assert sum(pool.imap_unordered(_one, work, BATCH)) == len(files)
         used = cpu_seconds() - spent
@@ -79,4 +80,4 @@ def ours(root: Path, run: Path, *sets: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(plain(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(plain(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])))

@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         pa.field("mask_rle", pa.list_(pa.int32())),  # see cotray.imaging.masks
         pa.field("score", pa.float32()),  # IoU that LeuSAM predicts for the mask
         pa.field("part", pa.int32()),  # number of the part file that holds the pixels
-        pa.field("image", pa.binary()),  # PNG; in part files only
+        pa.field("image", pa.binary()),  # bitmap or PNG; in part files only
         pa.field("mask", pa.binary()),  # PNG of the true cell mask; in part files only
     ]
 )

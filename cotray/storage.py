@@ -238,13 +238,14 @@ class Folder:
         return rows.slice(begin, stop - start), known.num_rows
 
     def write_parquet(self, name: str, rows: pa.Table) -> None:
-        """Write a Parquet file atomically; bytes (encoded images) as they are, the rest compressed."""
+        """Write a Parquet file atomically; bytes that are compressed already (PNG) as they are, the rest by
+        zstd."""
         sink = pa.BufferOutputStream()
         leaves = {
             f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name: f.type for f in rows.schema
         }
         plain = [name for name, kind in leaves.items() if pa.types.is_binary(kind)]
-        packed = {name: "none" if name in plain else "zstd" for name in leaves}
+        packed = {name: "none" if name in plain and not _bitmaps(rows[name]) else "zstd" for name in leaves}
         dictionary = [name for name in leaves if name not in plain]
         size = ROW_GROUP if any(rows[name].null_count < len(rows) for name in plain) else None
         pq.write_table(rows, sink, compression=packed, use_dictionary=dictionary, row_group_size=size)
@@ -255,6 +256,12 @@ class Folder:
         path = self.at(name) if name else self.path
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
+
+
+def _bitmaps(column: pa.ChunkedArray) -> bool:
+    """Whether the first bytes of a column are a bitmap's."""
+    first = next((value for value in column if value.is_valid), None)
+    return first is not None and first.as_buffer()[:2].to_pybytes() == b"BM"
 
 
 def _damaged(error: Exception, where: str) -> RunError:

@@ -4,9 +4,12 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from cotray.data.decode import encode_bmp, encode_png
 from cotray.errors import AccessError, DatasetNotFoundError, RunError, RunNotWritableError, StorageError
 from cotray.storage import Folder, absolute, require_writable
 
@@ -111,3 +114,18 @@ def test_a_folder_that_may_not_be_read_is_told_not_left_out(tmp_path: Path) -> N
         assert str(caught.value.where).endswith("shut")
     finally:
         (tmp_path / "shut").chmod(0o755)
+
+
+def test_bitmaps_are_compressed_and_pngs_left_as_they_are(tmp_path: Path) -> None:
+    folder, flat = Folder(str(tmp_path)), np.zeros((200, 200, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, flat.shape, np.uint8)
+    for name, images in {
+        "bmp": [None, encode_bmp(flat), encode_bmp(noise)],
+        "png": [encode_png(noise)],
+    }.items():
+        rows = pa.table({"image": pa.array(images, pa.binary())})
+        folder.write_parquet(name, rows)
+        assert folder.read_parquet(name).equals(rows)
+        kept = pq.read_metadata(tmp_path / name).row_group(0).column(0)
+        assert kept.compression == {"bmp": "ZSTD", "png": "UNCOMPRESSED"}[name]
+    assert (tmp_path / "bmp").stat().st_size < 1.1 * noise.nbytes

@@ -38,8 +38,8 @@ class IngestConfig(Section):
     min_side: int = Field(16, ge=1)
     """An image with a side shorter than this is quarantined."""
     store: Literal["bytes", "reference"] = "bytes"
-    """What a run keeps of every image. `bytes`: the enhanced image as PNG, in Parquet, which segmentation and
-    the pictures of the report read. About as much disk as the images would take as PNG. `reference`: only
+    """What a run keeps of every image. `bytes`: the enhanced image, in Parquet, which segmentation and the
+    pictures of the report read. About as much disk as the images would take as PNG. `reference`: only
     the path and a digest of the pixels, hardly any disk; ingest is faster, but who looks at pixels later
     reads, decodes and enhances the file again (some milliseconds each, and a download from s3://). The files
     must stay where and as they are: one that is gone or changed stops the run, by name. Both give the same

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.stages.base import StageRun
 from cotray.stages.parts import part_name
 
@@ -68,7 +68,7 @@ def _load(rows: pa.Table, splits: tuple[str, ...], read: Callable[[int], pa.Tabl
         table = read(part)
         for name, data in zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True):
             if name in wanted:
-                pixels[name] = decode_png(data)
+                pixels[name] = decode_stored(data)
     images = [pixels[name] for name in rows["id"].to_pylist()]
     return Cells(rows, np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8))
 

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from cotray.config import Config
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.features.coreset import coreset
 from cotray.features.grafr import GraFR, Matrix
 from cotray.learning import derive_seed
@@ -81,7 +81,7 @@ class _Extractor:
 
     def __call__(self, part: int, source: tuple[str, str]) -> pa.Table:
         rows = Folder(source[0]).read_parquet(source[1], ["id", "image"])
-        images = [decode_png(data) for data in rows["image"].to_pylist()]
+        images = [decode_stored(data) for data in rows["image"].to_pylist()]
         feat = self.embed(np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8))
         values = pa.array(list(feat.astype(np.float32)), pa.list_(pa.float32()))
         return pa.table({"id": rows["id"], "feature": values})

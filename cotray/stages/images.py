@@ -1,6 +1,6 @@
 """Ingest's images for the stages after it, ready for cells to be looked for: as kept, or read again.
 
-With ``ingest.store=bytes`` ingest's part files hold every image as PNG. With ``reference`` they hold none:
+With ``ingest.store=bytes`` ingest's part files hold every image. With ``reference`` they hold none:
 the file is read from the data set again, compared with what ingest saw by its digests, and prepared by the
 same function under the same settings. Both ways give the same pixels. H W pixels.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cotray import manifest
 from cotray.config import Config, validate
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.data.hashing import pixel_digest
 from cotray.errors import DecodeError, SourceChangedError
 from cotray.preparation import carried, prepare
@@ -55,13 +55,13 @@ class Images:
     def rgb(self, row: Mapping[str, Any]) -> Rgb:
         """(H, W, 3) uint8, blanked and enhanced. Raises SourceChangedError."""
         if self.config is None:
-            return decode_png(row["image"])
+            return decode_stored(row["image"])
         return prepare(self._raw(self.config, row)[0], self.config)
 
     def mask(self, row: Mapping[str, Any]) -> Mask | None:
         """(H, W) the true cell mask, where there is one. Raises SourceChangedError."""
         if self.config is None:
-            return None if row["mask"] is None else decode_png(row["mask"])[..., 0] > 127
+            return None if row["mask"] is None else decode_stored(row["mask"])[..., 0] > 127
         return None if row["mask_digest"] is None else self._raw(self.config, row)[1]
 
     def _raw(self, config: Config, row: Mapping[str, Any]) -> Pixels:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cotray import manifest
 from cotray.bundle import Bundle
-from cotray.data.decode import decode_png, encode_png
+from cotray.data.decode import decode_stored, encode_png
 from cotray.evaluation.explain import grad_cam, heat_overlay
 from cotray.evaluation.figures import (
     confusion_figure,
@@ -184,7 +184,7 @@ def _cell_pixels(at: StageRun, cells: Iterable[dict[str, Any]]) -> dict[str, NDA
     found: dict[str, NDArray[np.uint8]] = {}
     for part in sorted(set(wanted.values())):
         table = (at.run.stage("segment") / "cells").read_parquet(part_name(part), ["id", "image"])
-        found |= {row["id"]: decode_png(row["image"]) for row in table.to_pylist() if row["id"] in wanted}
+        found |= {row["id"]: decode_stored(row["image"]) for row in table.to_pylist() if row["id"] in wanted}
     return found
 
 

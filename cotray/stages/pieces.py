@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.errors import RunError
 from cotray.imaging.resize import resize_square
 from cotray.storage import ROW_GROUP, Folder
@@ -44,7 +44,7 @@ class Piece:
                 where=f"{self.folder}/{self.name}",
                 cure="Redo the stage that wrote it with --force.",
             )
-        images = [decode_png(data) for data in table.filter(pa.array(self.keep))["image"].to_pylist()]
+        images = [decode_stored(data) for data in table.filter(pa.array(self.keep))["image"].to_pylist()]
         return resize_square(np.stack(images), side)
 
 

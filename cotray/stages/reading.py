@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cotray import manifest
 from cotray.config import Config
 from cotray.data.catalog import ImageRecord, decode_cell_mask
-from cotray.data.decode import decode_mask_file, encode_png
+from cotray.data.decode import decode_mask_file, encode_bmp, encode_png
 from cotray.data.hashing import perceptual_hash, pixel_digest
 from cotray.data.phantom import PhantomSpec, draw_phantom
 from cotray.errors import DecodeError
@@ -76,7 +76,7 @@ class Reader:
 
     def _pixels(self, rgb: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> dict[str, bytes | None]:
         return {
-            "image": encode_png(rgb),
+            "image": encode_bmp(rgb),
             "mask": None if mask is None else encode_png(mask.astype(np.uint8) * 255),
         }
 

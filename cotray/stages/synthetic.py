@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.evaluation.figures import grid_figure
 from cotray.evaluation.synthetic_figures import nearest_figure, over_time_figure, pairs_figure
 from cotray.stages.base import StageRun
@@ -89,4 +89,6 @@ def keep_pictures(at: StageRun, pictures: dict[str, bytes], grids: str) -> None:
 def _frames(folder: Folder) -> dict[int, Rgb]:
     """Grids that the training left, by epoch."""
     names = folder.files() if folder.exists() else []
-    return {int(name[-9:-4]): decode_png(folder.read_bytes(name)) for name in names if name.endswith(".png")}
+    return {
+        int(name[-9:-4]): decode_stored(folder.read_bytes(name)) for name in names if name.endswith(".png")
+    }

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from cotray.data.decode import decode_image, decode_mask_file, decode_png, encode_png
+from cotray.data.decode import decode_image, decode_mask_file, decode_stored, encode_bmp, encode_png
 from cotray.errors import DecodeError
 
 Rgb = NDArray[np.uint8]
@@ -233,11 +233,13 @@ def test_too_large_is_refused_before_its_pixels_are_read(side: int) -> None:
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
 @settings(deadline=None, max_examples=30)
-def test_png_there_and_back(rgb: Rgb) -> None:
-    assert np.array_equal(decode_png(encode_png(rgb)), rgb)
+def test_png_and_bitmap_there_and_back(rgb: Rgb) -> None:
+    assert np.array_equal(decode_stored(encode_png(rgb)), rgb)
+    assert np.array_equal(decode_stored(encode_bmp(rgb)), rgb)
+    assert np.array_equal(decode_image(encode_bmp(rgb), max_pixels=100, min_side=1), rgb)
     assert np.array_equal(decode_image(encode_png(rgb), max_pixels=100, min_side=1), rgb)
 
 
 def test_png_of_grey_has_three_equal_channels() -> None:
-    assert np.array_equal(decode_png(encode_png(GREY)), np.repeat(GREY[..., None], 3, axis=2))
+    assert np.array_equal(decode_stored(encode_png(GREY)), np.repeat(GREY[..., None], 3, axis=2))
     assert np.array_equal(decode_mask_file(encode_png(GREY))[..., 2], GREY)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cotray.config import Config, load_config
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.data.phantom import draw_phantom, phantom_index
 from cotray.errors import InvalidValueError, WeightsError
 from cotray.preparation import carried, prepare
@@ -65,7 +65,7 @@ def test_stain_is_normalised_counted_and_the_target_kept(tmp_path: Path) -> None
     kept = carried(config, Run(str(tmp_path / "run")).stage("ingest"))
     for part in sorted((folder / "images").glob("*.parquet")):
         for row in pq.read_table(part).to_pylist():
-            assert np.array_equal(decode_png(row["image"]), prepare(drawn[row["id"]], kept))
+            assert np.array_equal(decode_stored(row["image"]), prepare(drawn[row["id"]], kept))
 
 
 def test_another_target_makes_the_stage_run_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from cotray.data.decode import decode_png
+from cotray.data.decode import decode_stored
 from cotray.data.phantom import PhantomImage, draw_phantom, phantom_index
 from cotray.errors import ConfigError, InvalidValueError, RunMismatchError
 from cotray.imaging.masks import decode_rle, iou, mask_box
@@ -87,7 +87,7 @@ def test_every_image_gets_a_mask_an_overlay_and_its_rows(smears: Path, tmp_path:
             assert np.array_equal(decode_rle(row["mask_rle"], *found.shape), mask)
             assert mask_box(mask) == (row["x0"], row["y0"], row["x1"], row["y1"])
             assert row["area"] == mask.sum() and 0 <= row["predicted_iou"] <= 1
-        picture = decode_png((out / "overlays" / picture_name(name)).read_bytes())
+        picture = decode_stored((out / "overlays" / picture_name(name)).read_bytes())
         changed = (picture != image.rgb).any(axis=2)
         assert 0 < changed.mean() < 0.2
     assert not list(out.glob("**/broken*")), "a file that is no image has no mask"

@@ -11,7 +11,7 @@ from blobs import Cells, blobs
 
 from cotray import manifest
 from cotray.config import Config, load_config
-from cotray.data.decode import decode_png, encode_png
+from cotray.data.decode import decode_stored, encode_png
 from cotray.runs import Run, StageRecord, StageResult
 from cotray.stages import synthesize
 from cotray.stages.base import StageRun
@@ -76,7 +76,7 @@ def test_it_learns_from_the_training_splits_smaller_class_alone(tmp_path: Path) 
     files = at.folder.files()
     grids = [name for name in files if name.startswith("leugan-epochs/")]
     assert grids == [f"leugan-epochs/epoch-{epoch:05d}.png" for epoch in (1, 2, 4, 5)]
-    assert decode_png(at.folder.read_bytes(grids[0])).shape == (64, 256, 3)
+    assert decode_stored(at.folder.read_bytes(grids[0])).shape == (64, 256, 3)
     assert {"samples.png", "over_time.png", "pairs.png", "distances.png"} <= set(files)
     assert result.metrics["pixels_pca_precision"] >= 0
 
@@ -148,7 +148,7 @@ def test_pictures_are_kept_with_the_grids_as_one_strip(tmp_path: Path) -> None:
         tiled = np.concatenate([np.concatenate(REAL[:8], axis=1)] * 2)
         at.folder.write_bytes(f"leugan-epochs/epoch-{epoch:05d}.png", encode_png(tiled))
     keep_pictures(at, {}, "leugan-epochs")
-    assert decode_png(at.folder.read_bytes("over_time.png")).shape[0] > 300
+    assert decode_stored(at.folder.read_bytes("over_time.png")).shape[0] > 300
 
 
 def test_by_features_they_are_held_against_training_cells_of_their_class() -> None:
