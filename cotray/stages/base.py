@@ -65,8 +65,12 @@ class Stage:
     check: Callable[[Config], None] | None = None
     """Raises a CotrayError where the settings cannot work; asked before any stage begins."""
 
-    def settings(self, config: Config) -> dict[str, Any]:
-        """Everything in the config (and around it) that decides this stage's outcome."""
+    def chosen(self, config: Config) -> dict[str, Any]:
+        """What the config says of this stage."""
         tree = config.model_dump(mode="json")
-        chosen = {name: tree[name] for name in (*self.sections, "seed")}
-        return chosen | (dict(self.extra(config)) if self.extra else {})
+        return {name: tree[name] for name in (*self.sections, "seed")}
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """Everything in the config and around it that decides this stage's outcome; may list a whole data
+        set."""
+        return self.chosen(config) | (dict(self.extra(config)) if self.extra else {})

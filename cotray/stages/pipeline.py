@@ -88,7 +88,7 @@ def run_stage(stage: Stage, request: Request, run: Run, print_: str, tracker: Tr
     begun = run.start(stage.name, print_)
     child = tracker.child(stage.name, begun.get("mlflow_run_id"))
     run.stage(stage.name).write_json("started.json", begun | {"mlflow_run_id": child.run_id})
-    child.params(stage.settings(request.config) | {"fingerprint": print_})
+    child.params(stage.chosen(request.config) | {"fingerprint": print_})
     request.voice.say(f"{stage.name}: {stage.summary}")
     at = StageRun(stage.name, run, print_, child, request.voice)
     started = time.perf_counter()
