@@ -82,9 +82,7 @@ def run_pipeline(request: Request) -> dict[str, StageRecord]:
 
 def run_stage(stage: Stage, request: Request, run: Run, print_: str, tracker: Tracker) -> StageRecord:
     """One stage, tracked and recorded; before it, the split it will read is verified. SplitChangedError."""
-    if stage.needs and run.record("ingest"):  # a run on a table has no images to split
-        beside = stage.name not in STAGES  # as the audit, which reads ingest alone
-        verify_split(run, () if beside else list(takewhile(lambda name: name != stage.name, STAGES)))
+    _verify(stage, run)
     begun = run.start(stage.name, print_)
     child = tracker.child(stage.name, begun.get("mlflow_run_id"))
     run.stage(stage.name).write_json("started.json", begun | {"mlflow_run_id": child.run_id})
@@ -122,10 +120,18 @@ def is_complete(run: Run, name: str, prints: dict[str, str]) -> bool:
     return record is not None and record.fingerprint == prints[name]
 
 
+def _verify(stage: Stage, run: Run) -> None:
+    """Raise SplitChangedError where the split that the stage will read is not the frozen one."""
+    if stage.needs and run.record("ingest"):  # a run on a table has no images to split
+        beside = stage.name not in STAGES  # as the audit, which reads ingest alone
+        verify_split(run, () if beside else list(takewhile(lambda name: name != stage.name, STAGES)))
+
+
 def _check(stage: Stage, wanted: Sequence[Stage], run: Run, config: Config) -> None:
     """Raise what can be known before Ray is started, which takes seconds."""
     for name in stage.needs:
-        if name not in [other.name for other in wanted]:
+        if name not in [other.name for other in wanted] and run.record(name) is None:
+            _verify(stage, run)  # a changed split is worse news
             run.need(name)
     if stage.check:
         stage.check(config)
