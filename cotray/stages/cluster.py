@@ -30,6 +30,8 @@ def connect(verbose: bool = False) -> None:
     """Use the Ray that is there (a job's, RAY_ADDRESS, or this process'), else start one here."""
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
+    if not verbose:  # Ray Data's actors make Ray's core write a line of its own on the screen
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if not ray.is_initialized():
