@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from quick import cotray, quick_sets
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run made by the command line."""
-
-    home: Path
-    """Working folder; the run is ``home/runs/quick``."""
-    output: str
-
-    @property
-    def run(self) -> Path:
-        return self.home / "runs" / "quick"
+from quick import Finished, cotray, quick_sets
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 QUICK = (
@@ -33,6 +34,19 @@ QUICK = (
     "evaluate.floor_trees=20",
     "compute.cpus_per_worker=1",
 )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run made by the command line."""
+
+    home: Path
+    """Working folder; the run is ``home/runs/quick``."""
+    output: str
+
+    @property
+    def run(self) -> Path:
+        return self.home / "runs" / "quick"
 
 
 def quick_sets(*more: str) -> list[str]:

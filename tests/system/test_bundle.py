@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Finished
-from quick import cotray
+from quick import Finished, cotray
 
 from cotray.bundle import load_bundle
 from cotray.data.decode import encode_png

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Finished
-from quick import command, cotray, environment, quick_sets
+from quick import Finished, command, cotray, environment, quick_sets
 from test_pipeline import outcome
 
 KILL_AFTER = {

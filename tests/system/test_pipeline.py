@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import Finished
-from quick import cotray, quick_sets
+from quick import Finished, cotray, quick_sets
 
 from cotray.stages.pipeline import STAGES
 

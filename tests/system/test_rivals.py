@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Finished
-from quick import cotray, quick_sets
+from quick import Finished, cotray, quick_sets
 
 pytestmark = pytest.mark.slow
 

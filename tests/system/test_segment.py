@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Finished
-from quick import cotray
+from quick import Finished, cotray
 
 
 def test_the_leusam_of_a_run_and_of_its_bundle_segment_alike(finished: Finished, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from conftest import Finished
+from quick import Finished
 
 from cotray.bundle import load_bundle
 from cotray.data.decode import encode_png

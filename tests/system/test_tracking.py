@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import mlflow
 import pandas as pd
 import pytest
-from conftest import Finished
 from mlflow.entities import Run as MlflowRun
+from quick import Finished
 
 from cotray.bundle import load_bundle
 from cotray.data.decode import encode_png

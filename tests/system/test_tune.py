@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import Finished
 from mlflow.entities import ViewType
-from quick import command, cotray, environment
+from quick import Finished, command, cotray, environment
 
 from cotray.cli import main
 from cotray.config import load_config
