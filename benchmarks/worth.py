@@ -6,17 +6,18 @@
     python -m benchmarks.worth across all-idb2=/data/ALL_IDB2 taleqani=/data/taleqani/Original [--jobs 2]
     python -m benchmarks.worth table [--out DIR]
 
-`run`: five folds over groups, a network seed for each; every group is tested once. Each answer goes to a
-file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of its own).
-`settings`: many settings on the same folds, of which only validation figures are shown. `chosen`: what the
-other data set's validation parts would choose, tested. `across`: one set is learnt, the other asked, with
-more or less jitter of light and stain. `table`: mean and deviation over the folds, the
-interval by resampling groups of all folds together, and differences to the method, fold by fold.
+`run`: five folds over groups, a network seed for each; every group is tested once in each of `--seeds`. Each
+answer goes to a file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of
+its own). `settings`: many settings on the same folds, of which only validation figures are shown. `chosen`:
+what the other data set's validation parts would choose, tested. `across`: one set is learnt, the other asked,
+with more or less jitter of light and stain. `table`: mean and deviation over the folds, the interval by
+resampling groups of all folds together, and differences to the method, fold by fold.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--tag", default="tiny", help="names what --set says, in the file of answers")
     parser.add_argument("--arms", nargs="*", help="only these; or other backbones by name, alone")
     parser.add_argument("--tried", nargs="*", help="only these settings")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="settings, across: splits")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="splits into folds")
     parser.add_argument("--jobs", type=int, default=1, help="settings, across: at a time")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -76,20 +77,28 @@ def main() -> None:
 def run(name: str, cells: CellSet, given: argparse.Namespace) -> None:
     """Every arm of every fold that has no answer yet."""
     path = given.out / f"{name}.{given.tag}.answers.jsonl"
-    done = {(row["arm"], row["fold"]) for row in answers(path)}
+    done = {(row["arm"], *place(row)) for row in answers(path)}
     config = load_config(overrides=given.settings)
-    for number in range(FOLDS):
-        fold = Fold(cells, config, number, device=given.device)
+    for seed, number in itertools.product(given.seeds, range(FOLDS)):
+        fold = Fold(cells, config, number, seed, given.device)
         for arm in given.arms or (FLOOR, *CELL_ARMS):
-            if (arm, number) in done:
+            if (arm, seed, number) in done:
                 continue
-            row = scores(fold, arm) | {"settings": given.settings}
+            row = scores(fold, arm) | {"settings": given.settings, "seed": seed}
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             shown = classification_metrics(
                 cells.label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"]
             )
-            print(name, number, arm, *(f"{shown[m]:.3f}" for m in METRICS), f"{row['cpu']:.0f} s", flush=True)
+            print(
+                name,
+                seed,
+                number,
+                arm,
+                *(f"{shown[m]:.3f}" for m in METRICS),
+                f"{row['cpu']:.0f} s",
+                flush=True,
+            )
 
 
 def answers(path: Path) -> list[dict[str, Any]]:
@@ -104,16 +113,21 @@ def table(path: Path, out: Path, most: int = FOLDS) -> str:
         label_M, group_M = arrays["label_M"], arrays["group_M"]
     rows = [row for row in answers(path) if row["fold"] < most]
     arms = dict.fromkeys([FLOOR, *CELL_ARMS, *(row["arm"] for row in rows)])
-    folds = {arm: {row["fold"]: row for row in rows if row["arm"] == arm} for arm in arms}
-    head = f"**{name}, {tag}** ({len(label_M)} images, {len(set(group_M))} groups, {FOLDS} folds)\n\n"
+    folds = {arm: {place(row): row for row in rows if row["arm"] == arm} for arm in arms}
+    head = f"**{name}, {tag}** ({len(label_M)} images, {len(set(group_M))} groups, {FOLDS} folds a split)\n\n"
     columns = ("balanced accuracy", "interval over groups", "AUROC", "interval over groups")
     head += f"| | folds | {' | '.join(columns)} | the method less this | CPU s a fold |\n"
     head += "|---" + "|---:" * (len(columns) + 3) + "|\n"
     return head + "\n".join(line(arm, folds, label_M, group_M) for arm in folds if folds[arm]) + "\n"
 
 
-def line(arm: str, folds: dict[str, dict[int, Any]], label_M: Any, group_M: Any) -> str:
-    """Mean and deviation over folds, pooled interval, paired difference of AUROC's complement."""
+def place(row: dict[str, Any]) -> tuple[int, int]:
+    """(split, fold) of an answer."""
+    return row.get("seed", 0), row["fold"]
+
+
+def line(arm: str, folds: dict[str, dict[tuple[int, int], Any]], label_M: Any, group_M: Any) -> str:
+    """Mean and deviation over folds, pooled interval, difference fold by fold with its standard error."""
     by_fold = {number: figures(row, label_M) for number, row in folds[arm].items()}
     cells = []
     for metric in METRICS:
@@ -124,7 +138,8 @@ def line(arm: str, folds: dict[str, dict[int, Any]], label_M: Any, group_M: Any)
     method = {number: figures(row, label_M) for number, row in folds[METHOD].items()}
     both = sorted(set(method) & set(by_fold))
     gaps = [method[n]["balanced_accuracy"] - by_fold[n]["balanced_accuracy"] for n in both]
-    gap = "" if arm == METHOD or not both else f"{np.mean(gaps):+.3f}"
+    error = np.std(gaps, ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("nan")
+    gap = "" if arm == METHOD or not both else f"{np.mean(gaps):+.3f} ± {error:.3f}"
     seconds = np.median([row["cpu"] for row in folds[arm].values()])
     return f"| {arm} | {len(by_fold)} | {' | '.join(cells)} | {gap} | {seconds:.0f} |"
 
@@ -134,7 +149,9 @@ def figures(row: dict[str, Any], label_M: Any) -> dict[str, float]:
     return classification_metrics(label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"])
 
 
-def interval(rows: dict[int, Any], label_M: Any, group_M: Any, metric: str) -> tuple[float, float]:
+def interval(
+    rows: dict[tuple[int, int], Any], label_M: Any, group_M: Any, metric: str
+) -> tuple[float, float]:
     """All folds' images together, each fold's threshold moved to one half."""
     image = np.concatenate([row["image"] for row in rows.values()]).astype(int)
     moved = [shifted(np.array(row["prob"]), row["threshold"]) for row in rows.values()]

@@ -7,7 +7,6 @@ jitter of light and stain costs at home and brings away is the question. N cells
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import json
 import multiprocessing
@@ -20,12 +19,10 @@ import numpy as np
 import torch
 
 from benchmarks.selection_tables import markdown
-from benchmarks.worth_arms import Fold, Prob, floor, images
+from benchmarks.worth_arms import Fold, Prob, cell_forest, head, histograms, image_forest, images
 from benchmarks.worth_cells import CellSet, load
-from benchmarks.worth_settings import LONG
-from cotray.classification.calibration import sigmoid
+from benchmarks.worth_settings import LONG, rows_of
 from cotray.config import load_config
-from cotray.evaluation.floor import ColourFloor, colour_histogram
 from cotray.evaluation.metrics import classification_metrics, steady_threshold
 
 JITTER: dict[str, tuple[str, ...]] = {
@@ -90,41 +87,20 @@ def learnt(fold: Fold) -> Fold:
 
 def answers(fold: Fold, arm: str, theirs: CellSet) -> tuple[Prob, Prob]:
     """Probabilities of the images of both sets."""
+    mine = fold.cells
     if arm == "colour alone":
-        return floor(fold), forest(fold, fold.cells.colour_MH, fold.side_M).predict_proba(theirs.colour_MH)
-    asked = Fold(theirs, fold.config, 0)
+        trees = image_forest(fold)
+        return trees.predict_proba(mine.colour_MH), trees.predict_proba(theirs.colour_MH)
     if arm in COLOURS:
-        home, away = (histograms(cells) for cells in (fold.cells, theirs))
-        trees = forest(fold, home, fold.side_N)
-        return images(fold, trees.predict_proba(home)), images(asked, trees.predict_proba(away))
-    probability = functools.partial(own_head, fold, NETWORKS[arm])
-    return images(fold, probability(fold.cells)), images(asked, probability(theirs))
-
-
-def histograms(cells: CellSet) -> np.ndarray:
-    return np.stack([colour_histogram(image) for image in cells.image_NSS3])
-
-
-def forest(fold: Fold, colour: np.ndarray, side: np.ndarray) -> ColourFloor:
-    """Colours of what is learnt, of cells (N) or images (M)."""
-    label = fold.label_N if len(side) == len(fold.label_N) else fold.cells.label_M
-    trees = ColourFloor(fold.config.evaluate.floor_trees, seed=fold.seed % 2**32)
-    return trees.fit(colour[side == "train"], label[side == "train"])
-
-
-def own_head(fold: Fold, name: str, cells: CellSet) -> Prob:
-    """The network's linear head on every cell."""
-    embedder = fold._embedder(name)
-    with torch.no_grad():
-        feat_ND = torch.from_numpy(embedder(cells.image_NSS3)).to(fold.device)
-        return np.asarray(sigmoid(embedder.net.head(feat_ND)[:, 0].double().cpu().numpy()))
+        trees = cell_forest(fold)
+        home, away = (trees.predict_proba(histograms(cells)) for cells in (mine, theirs))
+    else:
+        name = NETWORKS[arm]
+        home, away = (head(fold, name, fold.embedder(name)(cells.image_NSS3)) for cells in (mine, theirs))
+    return images(fold, home), images(Fold(theirs, fold.config, 0), away)
 
 
 # ---- what they say -----------------------------------------------------------------------------------------
-
-
-def rows_of(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def shown(out: Path) -> str:

@@ -97,10 +97,10 @@ class Fold:
     def features(self, name: str) -> NDArray[np.float32]:
         """(N, D) of every cell."""
         if name not in self._features:
-            self._features[name] = self._embedder(name)(self.cells.image_NSS3)
+            self._features[name] = self.embedder(name)(self.cells.image_NSS3)
         return self._features[name]
 
-    def _embedder(self, name: str) -> Embedder:
+    def embedder(self, name: str) -> Embedder:
         backbone = self.config.backbone.model_copy(update={"name": name.removesuffix("+gan")})
         config = self.config.model_copy(update={"backbone": backbone})
         return Embedder(config, self.backbone(name)["backbone"], self.device)
@@ -124,10 +124,15 @@ class Fold:
 
 def linear(fold: Fold, name: str) -> Prob:
     """The backbone's own linear head."""
-    net = fold._embedder(name).net
+    return head(fold, name, fold.features(name))
+
+
+def head(fold: Fold, name: str, feat_ND: NDArray[np.float32]) -> Prob:
+    """What the backbone's linear head says of features, which may be of cells of another set."""
+    net = fold.embedder(name).net
     with torch.no_grad():
-        feat_ND = torch.from_numpy(fold.features(name)).to(fold.device)
-        return np.asarray(sigmoid(net.head(feat_ND)[:, 0].double().cpu().numpy()))
+        logit_N1 = net.head(torch.from_numpy(feat_ND).to(fold.device))
+    return np.asarray(sigmoid(logit_N1[:, 0].double().cpu().numpy()))
 
 
 def hdlc(fold: Fold, feat_ND: NDArray[np.float32], select: bool) -> Prob:
@@ -178,10 +183,26 @@ def drawn(fold: Fold) -> NDArray[np.uint8]:
 
 def cell_colours(fold: Fold) -> Prob:
     """The forest on colour histograms of cells: what colour says without the background."""
-    colour_NH = np.stack([colour_histogram(image) for image in fold.cells.image_NSS3])
-    train = fold.side_N == "train"
-    forest = ColourFloor(fold.config.evaluate.floor_trees, seed=fold.seed % 2**32)
-    return forest.fit(colour_NH[train], fold.label_N[train]).predict_proba(colour_NH)
+    return cell_forest(fold).predict_proba(histograms(fold.cells))
+
+
+def cell_forest(fold: Fold) -> ColourFloor:
+    """The forest that has learnt the training cells' histograms."""
+    return forest(fold, histograms(fold.cells), fold.label_N, fold.side_N)
+
+
+def histograms(cells: CellSet) -> NDArray[np.float32]:
+    """(N, H) of every cell."""
+    return np.stack([colour_histogram(image) for image in cells.image_NSS3])
+
+
+def forest(
+    fold: Fold, colour: NDArray[np.float32], label: NDArray[np.int64], side: NDArray[np.str_]
+) -> ColourFloor:
+    """A forest on histograms of the training side, of cells or of images."""
+    train = side == "train"
+    trees = ColourFloor(fold.config.evaluate.floor_trees, seed=fold.seed % 2**32)
+    return trees.fit(colour[train], label[train])
 
 
 CELL_ARMS: dict[str, Callable[[Fold], Prob]] = {
@@ -228,7 +249,9 @@ def images(fold: Fold, prob_N: Prob) -> Prob:
 
 def floor(fold: Fold) -> Prob:
     """The forest on colour histograms of whole images."""
-    train = fold.side_M == "train"
-    forest = ColourFloor(fold.config.evaluate.floor_trees, seed=fold.seed % 2**32)
-    forest.fit(fold.cells.colour_MH[train], fold.cells.label_M[train])
-    return forest.predict_proba(fold.cells.colour_MH)
+    return image_forest(fold).predict_proba(fold.cells.colour_MH)
+
+
+def image_forest(fold: Fold) -> ColourFloor:
+    """The forest that has learnt the training images' histograms."""
+    return forest(fold, fold.cells.colour_MH, fold.cells.label_M, fold.side_M)

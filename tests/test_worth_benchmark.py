@@ -70,13 +70,15 @@ def test_answers_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     cells = drawn()
     np.savez(tmp_path / "drawn.npz", **vars(cells))
     given_ = argparse.Namespace(out=tmp_path, tag="quick", settings=QUICK, arms=[FLOOR], device="cpu")
+    given_.seeds = [0, 1]
     for _ in range(2):
         run("drawn", cells, given_)
     path = tmp_path / "drawn.quick.answers.jsonl"
-    assert [(row["arm"], row["fold"]) for row in answers(path)] == [(FLOOR, fold) for fold in range(FOLDS)]
+    wanted = [(FLOOR, seed, fold) for seed in (0, 1) for fold in range(FOLDS)]
+    assert [(row["arm"], row["seed"], row["fold"]) for row in answers(path)] == wanted
     text = table(path, tmp_path)
-    assert "**drawn, quick** (60 images, 20 groups, 5 folds)" in text
-    assert "| colour alone | 5 | 1.000 ± 0.000 |" in text  # dark from light: nothing is easier
+    assert "**drawn, quick** (60 images, 20 groups, 5 folds a split)" in text
+    assert "| colour alone | 10 | 1.000 ± 0.000 |" in text  # dark from light: nothing is easier
 
 
 @given(st.floats(0.01, 0.99), st.lists(st.floats(0, 1), min_size=2, max_size=20))
@@ -148,7 +150,7 @@ def test_across_keeps_answers_and_tells_them(tmp_path: Path) -> None:
     for _ in range(2):  # the second finds all of it done
         worth_across.across(given_)
     kinds = len(worth_across.NETWORKS) * len(worth_across.JITTER) + len(worth_across.COLOURS)
-    assert len(worth_across.rows_of(tmp_path / "across.jsonl")) == 2 * kinds
+    assert len(rows_of(tmp_path / "across.jsonl")) == 2 * kinds
     lines = worth_across.shown(tmp_path).splitlines()
     assert len(lines) == 2 + 2 * kinds
     assert sum("| one | other | backbone |" in line for line in lines) == len(worth_across.JITTER)

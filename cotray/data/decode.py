@@ -149,8 +149,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 def encode_bmp(rgb_HW3: Rgb) -> bytes:
     """(H, W, 3) RGB -> bitmap, for tables, whose columns are compressed as a whole.
 
-    Equalised, sharpened images are noise to a compressor: PNG takes forty times as long, is read in four
-    times the time, and is no smaller than bitmaps in a column compressed by zstd.
+    Equalised, sharpened images are noise to a compressor: PNG is hardly smaller than bitmaps in a column that
+    zstd compresses, and takes two to seven times as long to write and to read (docs/benchmarks.md).
     """
     return bytes(cv2.imencode(".bmp", cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2BGR))[1].tobytes())
 

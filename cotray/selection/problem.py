@@ -87,7 +87,16 @@ def table_problem(table: Table, cfg: FitnessConfig, seed: int) -> Problem:
     """The table's samples in turn, or those that are asked. Raises ClassError, TooFewGroupsError."""
     if table.asked_N is None:
         return make_problem(table.feat_ND, table.label_N, table.group_N, cfg, seed)
-    return outer_problem(*table.sides(), cfg, seed)
+    inside, outside = table.sides()
+    classes = np.unique(inside.label_N)
+    absent = [str(c) for c in classes if c not in set(outside.label_N.tolist())]
+    if len(classes) < 2 or absent:
+        fault = f"none asked is of class {absent[0]}" if absent else f"{len(classes)} is learned from"
+        raise ClassError(
+            f"Feature selection needs samples of two classes on both sides, and {fault}.",
+            cure="Ask other samples, or none (asked_N=None).",
+        )
+    return outer_problem(inside, outside, cfg, seed)
 
 
 def make_problem(

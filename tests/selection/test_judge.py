@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cotray.config import FitnessConfig
+from cotray.errors import ClassError
 from cotray.selection.judge import Judgement, compare_asked, filters, judge
 from cotray.selection.problem import TRAIN, Table, ask, outer_problem, subsample, table_problem
 from cotray.selection.scores import anova_f
@@ -209,3 +210,12 @@ def test_a_table_that_asks_is_the_outer_problem() -> None:
         whole.rows(some).asked_N, whole.asked_N[some]
     )  # rows keep what they are
     assert not len(inside.sides()[1].label_N)  # nothing is asked: every sample has its turn
+
+
+def test_what_is_asked_must_hold_the_classes_that_are_learned() -> None:
+    inside, outside = sides()
+    one = outside.rows(outside.label_N == 0)
+    with pytest.raises(ClassError, match="none asked is of class 1"):
+        table_problem(ask(inside, one), FitnessConfig(), 0)
+    with pytest.raises(ClassError, match="1 is learned from"):
+        table_problem(ask(inside.rows(inside.label_N == 0), outside), FitnessConfig(), 0)
