@@ -6,12 +6,12 @@
     python -m benchmarks.worth across all-idb2=/data/ALL_IDB2 taleqani=/data/taleqani/Original [--jobs 2]
     python -m benchmarks.worth table [--out DIR]
 
-`run`: five folds over groups, a network seed for each; every group is tested once in each of `--seeds`. Each
-answer goes to a file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a `--tag` of
-its own). `settings`: many settings on the same folds, of which only validation figures are shown. `chosen`:
-what the other data set's validation parts would choose, tested. `across`: one set is learnt, the other asked,
-with more or less jitter of light and stain. `table`: mean and deviation over the folds, the interval by
-resampling groups of all folds together, and differences to the method, fold by fold.
+`run`: five folds over groups, a network seed for each; every group is tested once in each of `--seeds`.
+Each answer goes to a file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a
+`--tag` of its own). `settings`: many settings on the same folds, of which only validation figures are
+shown. `chosen`: what the other data set's validation parts would choose, tested. `across`: one set is
+learnt, the other asked, with more or less jitter of light and stain. `table`: mean and deviation over the
+folds, the interval by resampling groups of all folds together, and differences to the method, fold by fold.
 """
 
 from __future__ import annotations
