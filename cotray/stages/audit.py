@@ -34,7 +34,7 @@ def run_audit(request: AuditRequest) -> StageRecord:
     asked = Request(request.out, config, until="ingest", voice=request.voice, verbose=request.verbose)
     run_pipeline(asked)
     run, above = Run(request.out), fingerprints(config)["ingest"]
-    print_ = fingerprint(STAGE.name, STAGE.version, STAGE.settings(config), [above])
+    print_ = fingerprint(STAGE.name, STAGE.version, STAGE.determinants(config), [above])
     if is_complete(run, STAGE.name, {STAGE.name: print_}) and not request.force:
         return run.need(STAGE.name)
     if request.force:

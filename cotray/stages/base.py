@@ -61,16 +61,19 @@ class Stage:
     """Stages whose fingerprints go into this one's."""
     run: Callable[[Config, StageRun], StageResult]
     extra: Callable[[Config], Mapping[str, Any]] | None = None
-    """More that the outcome depends on: for ingest, the listing of the images."""
+    """More that the outcome depends on: what a file that it starts from holds."""
+    listing: Callable[[Config], Mapping[str, Any]] | None = None
+    """What it reads, where that takes long to find out (a whole data set): part of the fingerprint, not
+    asked again for tracking."""
     check: Callable[[Config], None] | None = None
     """Raises a CotrayError where the settings cannot work; asked before any stage begins."""
 
-    def chosen(self, config: Config) -> dict[str, Any]:
-        """What the config says of this stage."""
-        tree = config.model_dump(mode="json")
-        return {name: tree[name] for name in (*self.sections, "seed")}
-
     def settings(self, config: Config) -> dict[str, Any]:
-        """Everything in the config and around it that decides this stage's outcome; may list a whole data
-        set."""
-        return self.chosen(config) | (dict(self.extra(config)) if self.extra else {})
+        """What the config and the files it names say of this stage."""
+        tree = config.model_dump(mode="json")
+        chosen = {name: tree[name] for name in (*self.sections, "seed")}
+        return chosen | (dict(self.extra(config)) if self.extra else {})
+
+    def determinants(self, config: Config) -> dict[str, Any]:
+        """Everything in the config and around it that decides this stage's outcome."""
+        return self.settings(config) | (dict(self.listing(config)) if self.listing else {})

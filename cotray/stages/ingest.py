@@ -154,6 +154,6 @@ STAGE = Stage(
     sections=("dataset", "ingest", "enhance", "split"),
     needs=(),
     run=run,
-    extra=listing,
+    listing=listing,
     check=check_tools,
 )

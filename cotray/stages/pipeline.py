@@ -86,7 +86,7 @@ def run_stage(stage: Stage, request: Request, run: Run, print_: str, tracker: Tr
     begun = run.start(stage.name, print_)
     child = tracker.child(stage.name, begun.get("mlflow_run_id"))
     run.stage(stage.name).write_json("started.json", begun | {"mlflow_run_id": child.run_id})
-    child.params(stage.chosen(request.config) | {"fingerprint": print_})
+    child.params(stage.settings(request.config) | {"fingerprint": print_})
     request.voice.say(f"{stage.name}: {stage.summary}")
     at = StageRun(stage.name, run, print_, child, request.voice)
     started = time.perf_counter()
@@ -110,7 +110,7 @@ def fingerprints(config: Config) -> dict[str, str]:
     prints: dict[str, str] = {}
     for stage in STAGES.values():
         inputs = [prints[name] for name in stage.needs]
-        prints[stage.name] = fingerprint(stage.name, stage.version, stage.settings(config), inputs)
+        prints[stage.name] = fingerprint(stage.name, stage.version, stage.determinants(config), inputs)
     return prints
 
 

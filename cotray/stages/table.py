@@ -226,7 +226,7 @@ def work(stages: Sequence[tuple[Stage, Config]], run: Run, request: TableRequest
     prints: dict[str, str] = {}
     for stage, config in stages:
         inputs = [prints[name] for name in stage.needs]
-        prints[stage.name] = fingerprint(stage.name, stage.version, stage.settings(config), inputs)
+        prints[stage.name] = fingerprint(stage.name, stage.version, stage.determinants(config), inputs)
     todo = [stage.name for stage, _ in stages if not is_complete(run, stage.name, prints)]
     tracker = begin_tracking(run, request) if todo else Tracker()
     try:

@@ -75,7 +75,7 @@ def test_another_target_makes_the_stage_run_again(tmp_path: Path) -> None:
     asked = []
     for number in (1, 5):
         write(target, draw_phantom(phantom_index("fields", 12, 2, seed=0)[number]).rgb)
-        asked.append(STAGE.settings(config))
+        asked.append(STAGE.determinants(config))
     assert asked[0] != asked[1], "the stage's fingerprint is made of these"
 
 
