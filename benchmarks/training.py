@@ -1,11 +1,15 @@
 """Training under cotray's harness against the same model in a bare torch loop.
 
     python -m benchmarks.training speed [--models hdlc smod] [--preset tiny] [--threads 1] [--rounds 7]
+    python -m benchmarks.training cpu [--models hdlc smod] [--preset tiny] [--threads 1] [--rounds 7]
+    python -m benchmarks.training hdlc [--threads 1] [--rounds 7]
     python -m benchmarks.training ray [--models hdlc smod] [--epochs 11]
     python -m benchmarks.training gpu [--models cotconet leugan] [--preset paper]
 
 `speed`: both sides in one process on the same items, in turn, an epoch each: images per second, their ratio,
 and the ratio of CPU time, which a busy machine disturbs less. Validation and checkpoints are in neither side.
+`cpu`: bf16 and `train.channels_last` against plain fp32 under the harness, in turn in the same way.
+`hdlc`: HDLC's first layers as a product of windows, as they are, and as a convolution, by features.
 `ray`: what Ray Train adds: its start, and what it takes for each epoch (a checkpoint, a report).
 `gpu`: bf16 with and without `train.compile` and `train.channels_last`, and the share of the GPU's peak.
 """
@@ -13,9 +17,11 @@ and the ratio of CPU time, which a busy machine disturbs less. Validation and ch
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.real_sets import machine
 from benchmarks.training_sides import MODELS, Bare, job, ours, settings
+from cotray.classification.hdlc import HDLC
 from cotray.config import Config, load_config
 from cotray.fitting.job import Job, length
 
@@ -48,7 +55,7 @@ def main() -> None:
     """Measure and print."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("what", choices=("speed", "ray", "gpu"))
+    parser.add_argument("what", choices=("speed", "cpu", "hdlc", "ray", "gpu"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--preset", help="tiny; for gpu, paper")
     parser.add_argument("--threads", type=int, default=1)
@@ -62,7 +69,9 @@ def main() -> None:
     config = load_config(given.preset or ("paper" if given.what == "gpu" else "tiny"))
     told = machine().replace(", no GPU used", "" if given.what == "gpu" else ", no GPU used")
     print(f"Machine: {told}; {given.threads} thread(s), torch {torch.__version__}.\n")
-    lines = {"speed": speed, "ray": under_ray, "gpu": on_gpu}[given.what](config, given)
+    lines = {"speed": speed, "cpu": on_cpu, "hdlc": hdlc_ways, "ray": under_ray, "gpu": on_gpu}[given.what](
+        config, given
+    )
     for line in lines:  # one by one: a compiled model takes minutes
         print(f"| {' | '.join(line)} |", flush=True)
         if line[0] == "model":
@@ -108,6 +117,52 @@ def compared(model: str, section: Any, made: Job, rounds: int, device: torch.dev
     cpu = median(b[1] / a[1] for a, b in kept)
     spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
     return [str(count), *rates, f"{median(ratios):.2f}", spread, f"{cpu:.2f}"]
+
+
+def on_cpu(config: Config, given: Any) -> Iterator[list[str]]:
+    """A line for each model: plain fp32's rate, and what the other ways bring, in CPU time."""
+    ways = [(precision, last) for precision in ("fp32", "bf16") for last in (False, True)]
+    yield ["model", "batch", "fp32, images/s", *(f"{p}{', channels last' * last}" for p, last in ways[1:])]
+    for model in given.models:
+        section = settings(model, config)
+        made = sized(model, varied(section, False, False, "fp32"), given, CPU)
+        fits = [ours(replace(made, config=varied(section, False, last, p).train), CPU) for p, last in ways]
+        found = [[timed(fit.epoch, CPU) for fit in fits] for _ in range(given.rounds + 1)][1:]
+        rate = length(made.train) / median(row[0][0] for row in found)
+        gains = [sorted(row[0][1] / row[way][1] for row in found) for way in range(1, len(ways))]
+        told = [f"{median(gain):.2f} ({gain[0]:.2f} to {gain[-1]:.2f})" for gain in gains]
+        yield [model, str(section.train.batch_size), f"{rate:.4g}", *told]
+
+
+class Convolved(HDLC):
+    """HDLC as the paper words it."""
+
+    def forward(self, feat_NS: torch.Tensor) -> torch.Tensor:
+        maps_NFS = torch.relu(self.conv(((feat_NS - self.mean) * self.scale)[:, None]))
+        out: torch.Tensor = self.dense(self.merge(maps_NFS.transpose(1, 2))[..., 0])[:, 0]
+        return out
+
+
+def hdlc_ways(config: Config, given: Any) -> Iterator[list[str]]:
+    """A line for each number of features: a step of each way, forward and backward, in turn."""
+    yield ["features", "precision", "convolution, ms", "windows, ms", "ratio (single rounds)"]
+    for features in (64, 512, 4608):
+        nets = [kind(config.hdlc, features) for kind in (Convolved, HDLC)]
+        feat = torch.randn(config.hdlc.train.batch_size, features)
+        for precision in ("fp32", "bf16"):
+            steps = [functools.partial(hdlc_step, net, feat, precision == "bf16") for net in nets]
+            found = [[timed(step, CPU)[1] for step in steps] for _ in range(given.rounds + 1)][1:]
+            told = [f"{1e3 * median(row[side] for row in found):.1f}" for side in (0, 1)]
+            gain = sorted(row[0] / row[1] for row in found)
+            ratio = f"{median(gain):.2f} ({gain[0]:.2f} to {gain[-1]:.2f})"
+            yield [str(features), precision, *told, ratio]
+
+
+def hdlc_step(net: HDLC, feat_NS: torch.Tensor, mixed: bool) -> None:
+    """Forward and backward, without the optimizer."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        logit = net(feat_NS)
+    logit.float().square().mean().backward()
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, float]:
@@ -205,9 +260,9 @@ def measured(model: str, section: Any, given: Any, device: torch.device, name: s
 HEAD = ("images", "bare, images/s", "cotray, images/s", "ratio", "single rounds", "CPU ratio")
 
 
-def varied(section: Any, compiled: bool, last: bool) -> Any:
-    """The section in bf16, compiled or not, channels last or not."""
-    more = {"compile": compiled, "channels_last": last, "precision": "bf16"}
+def varied(section: Any, compiled: bool, last: bool, precision: str = "bf16") -> Any:
+    """The section in a precision, compiled or not, channels last or not."""
+    more = {"compile": compiled, "channels_last": last, "precision": precision}
     return section.model_copy(update={"train": section.train.model_copy(update=more)})
 
 

@@ -9,6 +9,7 @@ Shapes: B batch; everything else is the learner's own business.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -250,9 +251,17 @@ def _placed(net: nn.Module, device: torch.device, config: TrainConfig | None) ->
 
 def mixed_precision(precision: str, device: torch.device) -> bool:
     """Whether training steps on ``device`` run under bf16 autocast (`train.precision`)."""
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return precision == "bf16"
+    if precision != "auto":
+        return precision == "bf16"
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else amx()
+
+
+@functools.cache
+def amx() -> bool:
+    """Whether this CPU multiplies matrices of bf16 in hardware: without, bf16 is slower than fp32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch; fp32 is right everywhere
+        return False
+    return bool(torch.cpu.get_capabilities().get("amx_bf16")) and torch.backends.mkldnn.is_available()
 
 
 def unwrap(net: nn.Module) -> nn.Module:

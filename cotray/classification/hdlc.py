@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cotray.config import HdlcConfig
@@ -38,7 +39,9 @@ class HDLC(nn.Module):
     def forward(self, feat_NS: Tensor) -> Tensor:
         """(N, S) float32 -> logits of malignant (N,)."""
         x_NS = (feat_NS - self.mean) * self.scale
-        maps_NFS = torch.relu(self.conv(x_NS[:, None]))
-        vector_NS = self.merge(maps_NFS.transpose(1, 2))[..., 0]
+        # The convolution as a product of windows: it leaves the filters last, where `merge` reads them.
+        window_NS3 = F.pad(x_NS, (1, 1)).unfold(1, 3, 1)
+        maps_NSF = torch.relu(F.linear(window_NS3, self.conv.weight[:, 0], self.conv.bias))
+        vector_NS = self.merge(maps_NSF)[..., 0]
         out: Tensor = self.dense(vector_NS)[:, 0]
         return out

@@ -38,13 +38,14 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(1, ge=1)
     """Epochs between checkpoints: what a kill can cost."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 on a GPU
-    that has it, fp32 else. Validation and prediction are fp32 always."""
+    """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 where it
+    is the faster one, on GPUs that have it and on CPUs with AMX, fp32 else. Validation and prediction are
+    fp32 always."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients make one step: as `batch_size` times this, in the memory of one batch. Where
     memory runs out, batches are cut in halves until they fit, and steps stay the same."""
-    channels_last: bool = False
-    """Keep images with their channels last in memory: faster convolutions on GPUs, and on some CPUs."""
+    channels_last: bool = True
+    """Keep images with their channels last in memory: faster convolutions on GPUs and CPUs."""
     compile: bool = False
     """Compile networks with torch.compile before training: minutes at the start, faster steps on GPUs."""
 

@@ -120,7 +120,7 @@ def test_the_rate_warms_up_and_falls_as_configured() -> None:
 
 
 def plainly(**settings: object) -> tuple[Weights, list[Row]]:
-    return fit_here(job(PlainLearner, {"epochs": 3, "batch_size": 24, **settings}))
+    return fit_here(job(PlainLearner, {"epochs": 3, "batch_size": 24, "precision": "fp32", **settings}))
 
 
 def test_accumulated_batches_step_as_one_large_batch() -> None:
@@ -190,8 +190,9 @@ def test_nan_names_model_epoch_and_step_and_leaves_the_last_good_state() -> None
 
 
 def test_memory_running_out_halves_batches_and_changes_no_step() -> None:
-    roomy, history = fit_here(job(PlainLearner))
-    made = job(PlainLearner, most=5)  # batches of 16 fit as four pieces of 4
+    exact = {"precision": "fp32"}
+    roomy, history = fit_here(job(PlainLearner, exact))
+    made = job(PlainLearner, exact, most=5)  # batches of 16 fit as four pieces of 4
     fit = begun(made)
     while not fit.finished:
         fit.epoch()
@@ -274,9 +275,10 @@ class OwnLearner(PlainLearner):
 def test_compiled_networks_keep_their_names_and_learn_the_same() -> None:
     from torch._dynamo.utils import counters
 
-    plain, _ = fit_here(job(OwnLearner))
+    exact = {"precision": "fp32"}
+    plain, _ = fit_here(job(OwnLearner, exact))
     counters.clear()
-    compiled, _ = fit_here(job(OwnLearner, {"compile": True}))
+    compiled, _ = fit_here(job(OwnLearner, {"compile": True, **exact}))
     assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
     assert list(compiled["net"]) == list(plain["net"])
     torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-4)
