@@ -21,6 +21,7 @@ from cotray.fitting.job import Job, within_limit
 from cotray.fitting.loop import Row
 from cotray.learning import Weights
 from cotray.stages.base import StageRun
+from cotray.stages.board import Board
 from cotray.stages.cluster import node_cpus, require_room, use_gpu
 from cotray.stages.stream import Stream
 from cotray.stages.train_loop import Work, read_state, train_loop
@@ -131,41 +132,6 @@ CLOCKS = ("step", "of", "epoch")
 def _shown(row: Row) -> str:
     hidden = (*CLOCKS, "seconds", "train_seconds", "lr")
     return "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key not in hidden)
-
-
-@ray.remote
-class Board:
-    """Where rank 0 posts figures for the driver to read, and where an attempt leaves word for the next."""
-
-    def __init__(self) -> None:
-        self.posts: list[tuple[str, Any]] = []
-        self.known_cuts = 1
-        self.pieces = np.zeros(0, np.int64)
-
-    def push(self, kind: str, post: Any) -> None:
-        """Post a row of a ``step`` or an ``epoch``, a ``picture`` and its epoch, or something to ``say``."""
-        self.posts.append((kind, post))
-
-    def drain(self) -> list[tuple[str, Any]]:
-        """All posts since the last call."""
-        posts, self.posts = self.posts, []
-        return posts
-
-    def cut(self, cuts: int) -> None:
-        """Memory ran out: pieces of batches are to be cut into so many parts."""
-        self.known_cuts = cuts
-
-    def cuts(self) -> int:
-        """Into how many."""
-        return self.known_cuts
-
-    def begin(self, order: NDArray[np.int64]) -> None:
-        """All ranks are about to read an epoch's stream, its pieces in this order."""
-        self.pieces = order
-
-    def order(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which pieces are at these places of it."""
-        return self.pieces[place]
 
 
 class _relay:
