@@ -90,6 +90,8 @@ class Learner(ABC):
     """Name of the validation metric that decides which checkpoint is best."""
     monitor_mode: str = "min"
     """``min`` or ``max``."""
+    amx: bool = True
+    """Whether its steps are faster in bf16 on a CPU that multiplies it."""
 
     def __init__(self) -> None:
         self.nets: dict[str, nn.Module] = {}
@@ -249,15 +251,16 @@ def _placed(net: nn.Module, device: torch.device, config: TrainConfig | None) ->
     return net
 
 
-def mixed_precision(precision: str, device: torch.device) -> bool:
-    """Whether training steps on ``device`` run under bf16 autocast (`train.precision`)."""
+def mixed_precision(precision: str, device: torch.device, amx: bool = True) -> bool:
+    """Whether training steps on ``device`` run under bf16 autocast (`train.precision`); ``amx``: whether the
+    model gains from it on a CPU."""
     if precision != "auto":
         return precision == "bf16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else amx()
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else amx and has_amx()
 
 
 @functools.cache
-def amx() -> bool:
+def has_amx() -> bool:
     """Whether this CPU multiplies matrices of bf16 in hardware: without, bf16 is slower than fp32."""
     if not hasattr(torch.cpu, "get_capabilities"):  # an older torch; fp32 is right everywhere
         return False

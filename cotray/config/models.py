@@ -39,8 +39,8 @@ class TrainConfig(Section):
     """Epochs between checkpoints: what a kill can cost."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 where it
-    is the faster one, on GPUs that have it and on CPUs with AMX, fp32 else. Validation and prediction are
-    fp32 always."""
+    is the faster one, on GPUs that have it and, but for LeuSAM, on CPUs with AMX, fp32 else. Validation and
+    prediction are fp32 always."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients make one step: as `batch_size` times this, in the memory of one batch. Where
     memory runs out, batches are cut in halves until they fit, and steps stay the same."""
