@@ -8,7 +8,8 @@
 
 `speed`: both sides in one process on the same items, in turn, an epoch each: images per second, their ratio,
 and the ratio of CPU time, which a busy machine disturbs less. Validation and checkpoints are in neither side.
-`cpu`: bf16 and `train.channels_last` against plain fp32 under the harness, in turn in the same way.
+`cpu`: bf16 and `train.channels_last` against plain fp32 under the harness, in turn in the same way; and for
+backbones what channels last brings when features are made.
 `hdlc`: HDLC's first layers as a product of windows, as they are, and as a convolution, by features.
 `ray`: what Ray Train adds: its start, and what it takes for each epoch (a checkpoint, a report).
 `gpu`: bf16 with and without `train.compile` and `train.channels_last`, and the share of the GPU's peak.
@@ -17,25 +18,22 @@ and the ratio of CPU time, which a busy machine disturbs less. Validation and ch
 from __future__ import annotations
 
 import argparse
-import functools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.real_sets import machine
-from benchmarks.training_sides import MODELS, Bare, job, ours, settings
-from cotray.classification.hdlc import HDLC
+from benchmarks.training_cpu import hdlc_ways, on_cpu
+from benchmarks.training_rounds import CPU, HEAD, compared, sized, varied
+from benchmarks.training_sides import MODELS, Bare, job, settings
 from cotray.config import Config, load_config
 from cotray.fitting.job import Job, length
 
-CPU = torch.device("cpu")
 PEAK = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -69,10 +67,8 @@ def main() -> None:
     config = load_config(given.preset or ("paper" if given.what == "gpu" else "tiny"))
     told = machine().replace(", no GPU used", "" if given.what == "gpu" else ", no GPU used")
     print(f"Machine: {told}; {given.threads} thread(s), torch {torch.__version__}.\n")
-    lines = {"speed": speed, "cpu": on_cpu, "hdlc": hdlc_ways, "ray": under_ray, "gpu": on_gpu}[given.what](
-        config, given
-    )
-    for line in lines:  # one by one: a compiled model takes minutes
+    measures = {"speed": speed, "cpu": on_cpu, "hdlc": hdlc_ways, "ray": under_ray, "gpu": on_gpu}
+    for line in measures[given.what](config, given):  # one by one: a compiled model takes minutes
         print(f"| {' | '.join(line)} |", flush=True)
         if line[0] == "model":
             print(f"|{'---|' * len(line)}", flush=True)
@@ -88,96 +84,6 @@ def speed(config: Config, given: Any) -> Iterator[list[str]]:
         section = settings(model, config)
         made = sized(model, section, given, CPU)
         yield [model, str(section.train.batch_size), *compared(model, section, made, given.rounds, CPU)]
-
-
-def sized(model: str, section: Any, given: Any, device: torch.device) -> Job:
-    """A job whose epoch takes about the wanted seconds: between 2 and 200 steps."""
-    batch = section.train.batch_size
-    probe = job(model, section, 2 * batch, 1)
-    bare = Bare(model, section, probe, device)
-    bare.epoch(torch.arange(2 * batch))  # what is only made once
-    begun = time.perf_counter()
-    bare.epoch(torch.arange(2 * batch))
-    waited(device)
-    steps = round(2 * given.seconds / (time.perf_counter() - begun))
-    return job(model, section, batch * max(2, min(200, steps)), given.rounds + 1)
-
-
-def compared(model: str, section: Any, made: Job, rounds: int, device: torch.device) -> list[str]:
-    """Cells of a line: medians over rounds. Which side is first changes; the first round is not counted."""
-    fit, bare, count = ours(made, device), Bare(model, section, made, device), length(made.train)
-    sides: list[Callable[[], Any]] = [fit.epoch, lambda: bare.epoch(torch.randperm(count))]
-    found = []
-    for turn in range(rounds + 1):
-        took = {side: timed(sides[side], device) for side in ((0, 1) if turn % 2 else (1, 0))}
-        found.append((took[0], took[1]))
-    kept = found[1:]
-    ratios = sorted(b[0] / a[0] for a, b in kept)
-    rates = [f"{count / median(pair[side][0] for pair in kept):.4g}" for side in (1, 0)]
-    cpu = median(b[1] / a[1] for a, b in kept)
-    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-    return [str(count), *rates, f"{median(ratios):.2f}", spread, f"{cpu:.2f}"]
-
-
-def on_cpu(config: Config, given: Any) -> Iterator[list[str]]:
-    """A line for each model: plain fp32's rate, and what the other ways bring, in CPU time."""
-    ways = [(precision, last) for precision in ("fp32", "bf16") for last in (False, True)]
-    yield ["model", "batch", "fp32, images/s", *(f"{p}{', channels last' * last}" for p, last in ways[1:])]
-    for model in given.models:
-        section = settings(model, config)
-        made = sized(model, varied(section, False, False, "fp32"), given, CPU)
-        fits = [ours(replace(made, config=varied(section, False, last, p).train), CPU) for p, last in ways]
-        found = [[timed(fit.epoch, CPU) for fit in fits] for _ in range(given.rounds + 1)][1:]
-        rate = length(made.train) / median(row[0][0] for row in found)
-        gains = [sorted(row[0][1] / row[way][1] for row in found) for way in range(1, len(ways))]
-        told = [f"{median(gain):.2f} ({gain[0]:.2f} to {gain[-1]:.2f})" for gain in gains]
-        yield [model, str(section.train.batch_size), f"{rate:.4g}", *told]
-
-
-class Convolved(HDLC):
-    """HDLC as the paper words it."""
-
-    def forward(self, feat_NS: torch.Tensor) -> torch.Tensor:
-        maps_NFS = torch.relu(self.conv(((feat_NS - self.mean) * self.scale)[:, None]))
-        out: torch.Tensor = self.dense(self.merge(maps_NFS.transpose(1, 2))[..., 0])[:, 0]
-        return out
-
-
-def hdlc_ways(config: Config, given: Any) -> Iterator[list[str]]:
-    """A line for each number of features: a step of each way, forward and backward, in turn."""
-    yield ["features", "precision", "convolution, ms", "windows, ms", "ratio (single rounds)"]
-    for features in (64, 512, 4608):
-        nets = [kind(config.hdlc, features) for kind in (Convolved, HDLC)]
-        feat = torch.randn(config.hdlc.train.batch_size, features)
-        for precision in ("fp32", "bf16"):
-            steps = [functools.partial(hdlc_step, net, feat, precision == "bf16") for net in nets]
-            found = [[timed(step, CPU)[1] for step in steps] for _ in range(given.rounds + 1)][1:]
-            told = [f"{1e3 * median(row[side] for row in found):.1f}" for side in (0, 1)]
-            gain = sorted(row[0] / row[1] for row in found)
-            ratio = f"{median(gain):.2f} ({gain[0]:.2f} to {gain[-1]:.2f})"
-            yield [str(features), precision, *told, ratio]
-
-
-def hdlc_step(net: HDLC, feat_NS: torch.Tensor, mixed: bool) -> None:
-    """Forward and backward, without the optimizer."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        logit = net(feat_NS)
-    logit.float().square().mean().backward()
-
-
-def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, float]:
-    """(wall, CPU) seconds, until the device has done all of it."""
-    waited(device)
-    begun, spent = time.perf_counter(), time.process_time()
-    work()
-    waited(device)
-    return time.perf_counter() - begun, time.process_time() - spent
-
-
-def waited(device: torch.device) -> None:
-    """Wait for what the device was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 # ---- Ray Train -------------------------------------------------------------------------------------------
@@ -255,15 +161,6 @@ def measured(model: str, section: Any, given: Any, device: torch.device, name: s
     each = flops(model, plain, device)
     share = peak_share(name, each * float(cells[2]))
     return [str(section.train.batch_size), f"{each / 1e9:.4g}", share, *cells]
-
-
-HEAD = ("images", "bare, images/s", "cotray, images/s", "ratio", "single rounds", "CPU ratio")
-
-
-def varied(section: Any, compiled: bool, last: bool, precision: str = "bf16") -> Any:
-    """The section in a precision, compiled or not, channels last or not."""
-    more = {"compile": compiled, "channels_last": last, "precision": precision}
-    return section.model_copy(update={"train": section.train.model_copy(update=more)})
 
 
 def flops(model: str, section: Any, device: torch.device) -> float:

@@ -215,6 +215,7 @@ def test_mixed_precision_is_automatic_where_the_cpu_has_it_in_hardware() -> None
     cpu = torch.device("cpu")
     asked = [mixed_precision(precision, cpu) for precision in ("auto", "fp32", "bf16")]
     assert asked == [amx, False, True]
+    assert not mixed_precision("auto", cpu, amx=False), "a model that does not gain from it"
 
 
 def test_training_learns_and_scores() -> None:

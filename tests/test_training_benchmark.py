@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from benchmarks.training import PEAK, peak_share
+from benchmarks.training_cpu import Convolved
 from benchmarks.training_sides import Bare, job, ours, settings
+from cotray.classification.hdlc import HDLC
 from cotray.config import load_config
 from cotray.fitting.job import CachedFeed, Job
 from cotray.learning import derive_seed
@@ -62,6 +64,30 @@ def test_the_ratio_is_that_of_the_rates() -> None:
     ratio = float(row["cotray, images/s"]) / float(row["bare, images/s"])
     assert float(row["ratio"]) == pytest.approx(ratio, abs=0.02)
     assert row["batch"] == "64" and int(row["images"]) % 64 == 0
+
+
+@pytest.mark.slow
+def test_the_cpu_command_measures_every_way_against_plain_fp32() -> None:
+    hdlc, gmod = run("cpu", "--models", "hdlc", "gmod", "--rounds", "1")
+    ways = ("fp32, channels last", "bf16", "bf16, channels last")
+    assert all(float(row[way].split()[0]) > 0 for row in (hdlc, gmod) for way in ways)
+    assert hdlc["features, channels last"] == "-", "HDLC makes no features"
+    assert float(gmod["features, channels last"].split()[0]) > 0
+
+
+@pytest.mark.parametrize("features", [3, 64])
+def test_hdlcs_windows_are_its_convolution(features: int) -> None:
+    torch.manual_seed(0)
+    cfg = load_config("tiny", overrides=TOY).hdlc.model_copy(update={"dropout": 0.0})
+    sides = [kind(cfg, features) for kind in (HDLC, Convolved)]
+    sides[1].load_state_dict(sides[0].state_dict())
+    feat = torch.randn(20, features)
+    answers = [net(feat) for net in sides]
+    torch.testing.assert_close(answers[0], answers[1], rtol=0, atol=1e-6)
+    for answer in answers:
+        answer.square().sum().backward()
+    grads = [[weight.grad for weight in net.parameters()] for net in sides]
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

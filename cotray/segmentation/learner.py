@@ -40,7 +40,7 @@ class LeuSamLearner(Learner):
 
     monitor = "val_iou"
     monitor_mode = "max"
-    amx = False  # its many small products are slower that way: 0.74 to 0.85 of fp32's speed
+    amx = False  # `tiny` is slower that way (docs/benchmarks.md); larger ones are not measured
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class Stage:
     """Stages whose fingerprints go into this one's."""
     run: Callable[[Config, StageRun], StageResult]
     extra: Callable[[Config], Mapping[str, Any]] | None = None
-    """More that the outcome depends on: what a file that it starts from holds."""
+    """More that the outcome depends on: another section's setting, a file that it begins with."""
     listing: Callable[[Config], Mapping[str, Any]] | None = None
     """What it reads, where that takes long to find out (a whole data set): part of the fingerprint, not
     asked again for tracking."""
