@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cotray.config import BackboneConfig
-from cotray.features.gmod import Block, GMod, fold_tokens, split_patches
+from cotray.features.gmod import Block, GMod, attention, fold_tokens, split_patches
 
 
 def small_gmod() -> GMod:
@@ -124,6 +124,17 @@ def torch_layer(block: Block, width: int, heads: int, hidden: int) -> nn.Transfo
     state = block.state_dict()
     layer.load_state_dict({theirs: state[ours] for theirs, ours in names.items()})
     return layer
+
+
+def test_attention_on_a_cpu_is_fp32_in_mixed_precision_too() -> None:
+    q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    plain = attention(q, k, v, 0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = attention(q, k, v, 0.0)
+        halves = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), 0.0)
+    assert torch.equal(mixed, plain)
+    assert halves.dtype is torch.float32
+    torch.testing.assert_close(halves, plain, rtol=0, atol=0.02)
 
 
 def test_block_is_torchs_pre_norm_layer() -> None:
