@@ -64,7 +64,7 @@ def one(
 ) -> Row:
     """Figures at home (validation groups) and away (all of the other set)."""
     torch.set_num_threads(1)
-    config = load_config(overrides=[*LONG, "backbone.train.patience=0", *JITTER[jitter], *base])
+    config = load_config(overrides=[*LONG, *JITTER[jitter], *base])
     mine, theirs = (load(*item.partition("=")[::2], out) for item in (home, away))
     fold = learnt(Fold(mine, config, seed, device=device))
     known_M, asked_M = answers(fold, arm, theirs)

@@ -32,7 +32,7 @@ FAIR = ("backbone.augment", "backbone.train", "backbone.image_size", "backbone.l
 SHORT = ("backbone.augment.stain=0", "backbone.train.epochs=25", "backbone.train.max_steps=350")
 """What every setting starts from."""
 LONG = ("backbone.train.epochs=75", "backbone.train.max_steps=1050")
-LONGER = ("backbone.train.epochs=225", "backbone.train.max_steps=3150", "backbone.train.patience=0")
+LONGER = ("backbone.train.epochs=225", "backbone.train.max_steps=3150")
 TURNED = ("backbone.augment.rotate=180", "backbone.augment.zoom=0.15")
 JITTER, SOME_JITTER = ("backbone.augment.stain=0.15",), ("backbone.augment.stain=0.05",)
 TRIED: dict[str, tuple[str, ...]] = {

@@ -249,10 +249,9 @@ class BackboneConfig(Section):
     """Label smoothing of the cross-entropy."""
     augment: AugmentConfig = AugmentConfig()
     """Mirrors, turns, zoom and stain jitter on the device."""
-    train: BackboneTrainConfig = BackboneTrainConfig(
-        epochs=75, max_steps=1050, batch_size=32, lr=1e-3, patience=25
-    )
-    """Training of the backbone."""
+    train: BackboneTrainConfig = BackboneTrainConfig(epochs=75, max_steps=1050, batch_size=32, lr=1e-3)
+    """Training of the backbone. `train.patience` is off: the validation loss may jump for thirty epochs while
+    the rate is high, and fall only as it falls."""
 
     @model_validator(mode="after")
     def _shapes(self) -> BackboneConfig:
