@@ -114,7 +114,7 @@ class Bare:
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in self.optimizers.items()
         }
-        self.mixed = mixed_precision(made.config.precision, device, self.learner.amx)
+        self.mixed = mixed_precision(made.config.precision, device, self.learner.cpu_bf16)
         steps = made.config.epochs * -(-len(next(iter(self.data.values()))) // made.config.batch_size)
         rate = functools.partial(cosine_lr, total=steps, warmup=int(made.config.warmup * steps))
         self.schedules = [

@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--tried", nargs="*", help="only these settings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="splits into folds")
     parser.add_argument("--jobs", type=int, default=1, help="settings, across: at a time")
+    parser.add_argument("--cells", type=int, help="run: most cells of an image, where --out is new")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folds", type=int, default=FOLDS, help="the table: only the first so many")
@@ -58,7 +59,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for item in given.sets:
         name, _, root = item.partition("=")
-        cells = load(name, root, given.out)
+        cells = load(name, root, given.out, given.cells)
         if given.what == "run":
             run(name, cells, given)
     if given.what == "settings":

@@ -39,22 +39,22 @@ class CellSet:
     """Colour histogram of the whole image: what the floor sees."""
 
 
-def load(name: str, root: str, folder: Path) -> CellSet:
-    """The set's cells; kept in ``folder``, which makes them once."""
+def load(name: str, root: str, folder: Path, most: int | None = None) -> CellSet:
+    """The set's cells; kept in ``folder``, which makes them once: at most so many of an image."""
     kept = folder / f"{name}.npz"
     if not kept.exists():
-        np.savez(kept, **vars(cut(name, root, folder)))
+        np.savez(kept, **vars(cut(name, root, folder, most or MOST[name])))
     with np.load(kept) as arrays:
         return CellSet(**arrays)
 
 
-def cut(name: str, root: str, folder: Path) -> CellSet:
+def cut(name: str, root: str, folder: Path, most: int) -> CellSet:
     """Ingest, then cut; images without a cell are left out and counted on the screen."""
     place = folder / f"{name}-ingest"
     command = [sys.executable, "-m", "cotray", "run", *SETTINGS[name], "--root", root, "--run", str(place)]
     subprocess.run([*command, "--until", "ingest", "--set", "tracking.enabled=false"], check=True)
     run = Run(str(place))
-    config = with_shipped(load_config(yaml_text=run.folder.read_text("config.yaml")), MOST[name])
+    config = with_shipped(load_config(yaml_text=run.folder.read_text("config.yaml")), most)
     segmenter = build_segmenter(config, load_shipped().weights)
     images = open_images(run.stage("ingest"))
     frozen = run.stage("ingest").read_json("split.json")["rows"]  # of images in use: side and group

@@ -36,6 +36,8 @@ Scalars = Mapping[str, Scalar]
 
 EVEN = (1.0, 1.0)
 """Class weights where the loss weighs none."""
+CPU_BF16 = ("amx_bf16", "avx512_bf16")
+"""What CPUs that multiply bf16 in hardware call it."""
 
 
 def on_cpu(weights: Weights) -> Weights:
@@ -90,7 +92,7 @@ class Learner(ABC):
     """Name of the validation metric that decides which checkpoint is best."""
     monitor_mode: str = "min"
     """``min`` or ``max``."""
-    amx: bool = True
+    cpu_bf16: bool = True
     """Whether its steps are faster in bf16 on a CPU that multiplies it."""
 
     def __init__(self) -> None:
@@ -251,20 +253,21 @@ def _placed(net: nn.Module, device: torch.device, config: TrainConfig | None) ->
     return net
 
 
-def mixed_precision(precision: str, device: torch.device, amx: bool = True) -> bool:
-    """Whether training steps on ``device`` run under bf16 autocast (`train.precision`); ``amx``: whether the
-    model gains from it on a CPU."""
+def mixed_precision(precision: str, device: torch.device, cpu_bf16: bool = True) -> bool:
+    """Whether training steps on ``device`` run under bf16 autocast (`train.precision`); ``cpu_bf16``: whether
+    the model gains from it on a CPU."""
     if precision != "auto":
         return precision == "bf16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else amx and has_amx()
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_bf16 and has_cpu_bf16()
 
 
 @functools.cache
-def has_amx() -> bool:
+def has_cpu_bf16() -> bool:
     """Whether this CPU multiplies matrices of bf16 in hardware: without, bf16 is slower than fp32."""
     if not hasattr(torch.cpu, "get_capabilities"):  # an older torch; fp32 is right everywhere
         return False
-    return bool(torch.cpu.get_capabilities().get("amx_bf16")) and torch.backends.mkldnn.is_available()
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in CPU_BF16) and torch.backends.mkldnn.is_available()
 
 
 def unwrap(net: nn.Module) -> nn.Module:

@@ -200,7 +200,7 @@ class Fit:
         )
 
     def _over(self, parts: list[Batch]) -> Scalars:
-        mixed = mixed_precision(self.job.config.precision, self.place.device, self.learner.amx)
+        mixed = mixed_precision(self.job.config.precision, self.place.device, self.learner.cpu_bf16)
         whole = sum(map(size, parts))
         row: dict[str, Scalar] = {}
         for number, part in enumerate(parts):

@@ -40,7 +40,7 @@ class LeuSamLearner(Learner):
 
     monitor = "val_iou"
     monitor_mode = "max"
-    amx = False  # `tiny` gains nothing for certain (docs/benchmarks.md); larger ones are not measured
+    cpu_bf16 = False  # `tiny` gains nothing for certain (docs/benchmarks.md); larger ones are not measured
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class LeuGanLearner(Learner):
     """Batches: image (B, S, S, 3) uint8, real cells of one class."""
 
     monitor = "val_distance"
+    cpu_bf16 = False  # gains nothing for certain (docs/benchmarks.md)
 
     def __init__(self, cfg: GanConfig, seed: int) -> None:
         super().__init__()
