@@ -60,6 +60,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "dropout 0.1": ("backbone.smod.dropout=0.1",),
     "half the filters": ("backbone.smod.filters=[16, 32, 64, 128, 128]",),
     "pool first": ("backbone.smod.order=alg1",),
+    "GMod's map as loud as the image": ("backbone.gmod_scale=1",),
     "GMod's map alone": ("backbone.skip=false",),
     "3 neighbours": ("grafr.k=3",),
     "30 neighbours": ("grafr.k=30",),

@@ -39,8 +39,8 @@ class TrainConfig(Section):
     """Epochs between checkpoints: what a kill can cost."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training steps: `bf16` is mixed precision (weights stay in fp32), `auto` is bf16 where it
-    is the faster one, on GPUs that have it and, but for LeuSAM, on CPUs with AMX, fp32 else. Validation and
-    prediction are fp32 always."""
+    is the faster one, on GPUs that have it and, but for LeuSAM and LeuGAN, on CPUs with AMX or AVX512_BF16,
+    fp32 else. Validation and prediction are fp32 always."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients make one step: as `batch_size` times this, in the memory of one batch. Where
     memory runs out, batches are cut in halves until they fit, and steps stay the same."""
@@ -243,6 +243,9 @@ class BackboneConfig(Section):
     """Dropout inside the transformer (`paper`: 0.1); on a CPU it costs a fifth of the training time."""
     skip: bool = True
     """Feed SMod the image beside GMod's map (six channels); False = GMod's map alone, as printed."""
+    gmod_scale: float = Field(0.1, ge=0)
+    """With `skip`, what GMod's map is multiplied with at first (weights of its last norm, learned from there;
+    `paper`: 1). Before it has learned anything, that map is noise as loud as the image."""
     smod: SmodConfig = SmodConfig()
     """The convolutional half."""
     label_smoothing: float = Field(0.05, ge=0, lt=0.5)

@@ -48,6 +48,8 @@ class CoTCoNet(Backbone):
     def __init__(self, cfg: BackboneConfig) -> None:
         super().__init__(smod_width(cfg))
         self.gmod = GMod(cfg)
+        if cfg.skip:
+            nn.init.constant_(self.gmod.norm.weight, cfg.gmod_scale)
         self.smod = SMod(cfg.smod, channels=6 if cfg.skip else 3)
         self.skip = cfg.skip
 

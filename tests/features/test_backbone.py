@@ -76,6 +76,16 @@ def test_skip_puts_the_image_beside_the_map() -> None:
     torch.testing.assert_close(net.features(x), net.smod(torch.cat([x, net.gmod(x)], dim=1)))
 
 
+def test_gmods_map_begins_as_quiet_as_asked() -> None:
+    x = torch.rand(2, 3, 32, 32)
+    with torch.random.fork_rng():
+        loud, quiet = (torch.manual_seed(0) and build_backbone(tiny(gmod_scale=s)).eval() for s in (1.0, 0.1))
+    assert isinstance(loud, CoTCoNet)
+    assert isinstance(quiet, CoTCoNet)
+    torch.testing.assert_close(quiet.gmod(x), 0.1 * loud.gmod(x))
+    assert BackboneConfig.model_validate(PRESETS["paper"]["backbone"]).gmod_scale == 1.0
+
+
 def test_gmod_alone_gives_its_class_token() -> None:
     net = build_backbone(tiny("gmod")).eval()
     assert isinstance(net, GModOnly)
