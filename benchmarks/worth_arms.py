@@ -24,6 +24,7 @@ from cotray.evaluation.floor import ColourFloor, colour_histogram
 from cotray.evaluation.metrics import steady_threshold
 from cotray.features.grafr import GraFR
 from cotray.features.learner import BackboneLearner
+from cotray.fitting.best import best_epoch
 from cotray.fitting.job import Job
 from cotray.fitting.loop import fit_here
 from cotray.imaging.resize import resize_square
@@ -86,7 +87,7 @@ class Fold:
             )
             weights, history = fit_here(job, device=self.device)
             self._backbones[name] = weights
-            best = min(history, key=lambda row: row["val_loss"])
+            best = history[best_epoch(history, cfg.train.smooth)]
             self.notes |= {f"{name} val_loss": best["val_loss"], f"{name} best epoch": best["epoch"]}
         return self._backbones[name]
 

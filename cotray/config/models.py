@@ -29,6 +29,9 @@ class TrainConfig(Section):
     """Largest gradient norm."""
     patience: int = Field(0, ge=0)
     """Stop after this many epochs without a better validation score; 0 = never."""
+    smooth: int = Field(1, ge=1)
+    """Epochs whose mean validation score says how good an epoch's weights are: its own and those before. More
+    than 1 where scores jump while the rate is high, so that no lucky epoch is taken for the best one."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Moving average of the weights, which is validated and kept in place of the last ones; 0.99 remembers
     about a hundred steps, 0 = off."""
@@ -252,9 +255,11 @@ class BackboneConfig(Section):
     """Label smoothing of the cross-entropy."""
     augment: AugmentConfig = AugmentConfig()
     """Mirrors, turns, zoom and stain jitter on the device."""
-    train: BackboneTrainConfig = BackboneTrainConfig(epochs=75, max_steps=1050, batch_size=32, lr=1e-3)
-    """Training of the backbone. `train.patience` is off: the validation loss may jump for thirty epochs while
-    the rate is high, and fall only as it falls."""
+    train: BackboneTrainConfig = BackboneTrainConfig(
+        epochs=75, max_steps=1050, batch_size=32, lr=1e-3, smooth=5
+    )
+    """Training of the backbone. `train.patience` is off, and five epochs judge one: the validation loss may
+    jump for thirty epochs while the rate is high, and settle only as it falls."""
 
     @model_validator(mode="after")
     def _shapes(self) -> BackboneConfig:

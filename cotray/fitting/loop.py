@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cotray.errors import MemoryShortageError, NonFiniteLossError, TrainingError
 from cotray.fitting.average import WeightAverage
+from cotray.fitting.best import best_epoch
 from cotray.fitting.job import CachedFeed, Feed, Job, Pieces, within_limit
 from cotray.fitting.memory import cut, out_of_memory, size
 from cotray.learning import Batch, Scalar, Scalars, Weights, Wrap, derive_seed, mixed_precision, on_cpu
@@ -241,13 +242,11 @@ class Fit:
     def _keep_best(self, row: Row) -> None:
         """Append to the history; keep the weights of the best epoch by the learner's monitor."""
         self.history.append(row)
-        score = row.get(self.learner.monitor, row["loss"])
-        if self.learner.monitor in row and self.learner.monitor_mode == "max":
-            score = -score
-        if self.best is None or score < self.best["score"]:
-            self.best, self.stale = {"score": score, "weights": self.learner.snapshot()}, 0
-        else:
-            self.stale += 1
+        smooth, learner = self.job.config.smooth, self.learner
+        best = best_epoch(self.history, smooth, learner.monitor, learner.monitor_mode)
+        self.stale = len(self.history) - 1 - best
+        if not self.stale:
+            self.best = {"epoch": best + 1, "weights": learner.snapshot()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on: the newest weights and the best ones, optimizers, history."""

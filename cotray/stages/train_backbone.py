@@ -9,6 +9,7 @@ import numpy as np
 from cotray.config import BackboneConfig, Config
 from cotray.errors import ClassError
 from cotray.features.learner import BackboneLearner
+from cotray.fitting.best import best_epoch
 from cotray.fitting.job import Arrays, Job
 from cotray.imaging.resize import resize_square
 from cotray.learning import derive_seed
@@ -49,7 +50,7 @@ def run(config: Config, at: StageRun) -> StageResult:
         streamed=0 if stream is None else len(label_N),
     )
     history = fit(job, config.compute, at, stream).history
-    best = min(history, key=lambda row: row.get("val_loss", row["loss"]))
+    best = history[best_epoch(history, config.backbone.train.smooth)]
     counts = {"train_cells": len(label_N), "val_cells": len(job.valid["label"]), "epochs": len(history)}
     files = {"weights": "backbone.safetensors", "history": "backbone.history.json"}
     return StageResult(counts, {k: v for k, v in best.items() if k.startswith("val_")}, files)

@@ -45,7 +45,29 @@ def test_learns_and_keeps_the_best_epoch() -> None:
     assert net.score(net.predict_step(valid))["val_loss"] == pytest.approx(min(losses), abs=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}, {"classes": "sample"}, {"accumulate": 2}])
+class LuckyLearner(ToyLearner):
+    """Validates by luck in its second epoch."""
+
+    told = (0.9, 0.1, 0.9, 0.5, 0.4, 0.3)
+
+    def score(self, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+        epoch = round(self.step / 7)  # 100 items in batches of 16
+        return {**super().score(outputs), "val_loss": self.told[epoch - 1]}
+
+
+@pytest.mark.parametrize(("smooth", "kept"), [(1, 2), (2, 6), (6, 6)])
+def test_epochs_before_it_have_a_say_in_which_is_the_best(smooth: int, kept: int) -> None:
+    fit, weights = begun(job(LuckyLearner, {"smooth": smooth})), []
+    while not fit.finished:
+        fit.epoch()
+        weights.append(fit.learner.snapshot())
+    assert fit.best is not None and fit.best["epoch"] == kept
+    torch.testing.assert_close(fit.best["weights"], weights[kept - 1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"ema": 0.9}, {"classes": "sample"}, {"accumulate": 2}, {"smooth": 4}]
+)
 def test_goes_on_exactly_from_a_checkpoint(settings: dict[str, object]) -> None:
     unbroken = begun(job(settings=settings))
     while not unbroken.finished:
