@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from toy import PlainLearner, ToyLearner, toy_arrays
 
 from cotray.config import TrainConfig
