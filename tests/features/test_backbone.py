@@ -83,7 +83,8 @@ def test_gmods_map_begins_as_quiet_as_asked() -> None:
     assert isinstance(loud, CoTCoNet)
     assert isinstance(quiet, CoTCoNet)
     torch.testing.assert_close(quiet.gmod(x), 0.1 * loud.gmod(x))
-    assert BackboneConfig.model_validate(PRESETS["paper"]["backbone"]).gmod_scale == 1.0
+    paper = BackboneConfig.model_validate(PRESETS["paper"]["backbone"])
+    assert (paper.gmod_scale, paper.train.smooth) == (1.0, 1)
 
 
 def test_gmod_alone_gives_its_class_token() -> None:
