@@ -7,11 +7,12 @@
     python -m benchmarks.worth table [--out DIR]
 
 `run`: five folds over groups, a network seed for each; every group is tested once in each of `--seeds`.
-Each answer goes to a file at once, and a repeated command does what is missing (`--set KEY=VALUE` with a
-`--tag` of its own). `settings`: many settings on the same folds, of which only validation figures are
-shown. `chosen`: what the other data set's validation parts would choose, tested. `across`: one set is
-learnt, the other asked, with more or less jitter of light and stain. `table`: mean and deviation over the
-folds, the interval by resampling groups of all folds together, and differences to the method, fold by fold.
+Each answer goes to a file at once, and a repeated command does what is missing (`--preset`, `--set KEY=VALUE`
+with a `--tag` of its own); `--arms smod "SMod, + both"` runs arms by name, or other backbones alone.
+`settings`: many settings on the same folds, of which only validation figures are shown. `chosen`: what the
+other data set's validation parts would choose, tested. `across`: one set is learnt, the other asked, with
+more or less jitter of light and stain. `table`: mean and deviation over the folds, the interval by resampling
+groups of all folds together, and differences to the method, fold by fold.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +52,12 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", help="only these; or other backbones by name, alone")
     parser.add_argument("--tried", nargs="*", help="only these settings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="splits into folds")
-    parser.add_argument("--jobs", type=int, default=1, help="settings, across: at a time")
+    parser.add_argument("--preset", default="tiny", help="run: whose settings --set changes")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time; run: one a fold")
     parser.add_argument("--cells", type=int, help="run: most cells of an image, where --out is new")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folds", type=int, default=FOLDS, help="the table: only the first so many")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="run, table: only the first so many")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -76,30 +80,35 @@ def main() -> None:
 
 
 def run(name: str, cells: CellSet, given: argparse.Namespace) -> None:
-    """Every arm of every fold that has no answer yet."""
+    """Every arm of every fold that has no answer yet; folds in processes of their own where `--jobs` says."""
+    folds = list(itertools.product(given.seeds, range(given.folds)))
+    if given.jobs == 1:
+        for of in folds:
+            run_fold(name, cells, given, of)
+        return
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(run_fold, name, cells, given, of) for of in folds]
+    for future in running:
+        future.result()
+
+
+def run_fold(name: str, cells: CellSet, given: argparse.Namespace, of: tuple[int, int]) -> None:
+    """The arms of one fold that have no answer yet."""
+    torch.set_num_threads(given.threads)
     path = given.out / f"{name}.{given.tag}.answers.jsonl"
-    done = {(row["arm"], *place(row)) for row in answers(path)}
-    config = load_config(overrides=given.settings)
-    for seed, number in itertools.product(given.seeds, range(FOLDS)):
-        fold = Fold(cells, config, number, seed, given.device)
-        for arm in given.arms or (FLOOR, *CELL_ARMS):
-            if (arm, seed, number) in done:
-                continue
-            row = scores(fold, arm) | {"settings": given.settings, "seed": seed}
-            with path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            shown = classification_metrics(
-                cells.label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"]
-            )
-            print(
-                name,
-                seed,
-                number,
-                arm,
-                *(f"{shown[m]:.3f}" for m in METRICS),
-                f"{row['cpu']:.0f} s",
-                flush=True,
-            )
+    done = {row["arm"] for row in answers(path) if place(row) == of}
+    fold = Fold(cells, load_config(given.preset, overrides=given.settings), of[1], of[0], given.device)
+    for arm in given.arms or (FLOOR, *CELL_ARMS):
+        if arm in done:
+            continue
+        row = scores(fold, arm) | {"settings": given.settings, "seed": of[0]}
+        with path.open("ab", buffering=0) as file:  # whole lines, whoever else writes
+            file.write((json.dumps(row) + "\n").encode())
+        known = classification_metrics(
+            cells.label_M[row["image"]], np.array(row["prob"]), threshold=row["threshold"]
+        )
+        shown = (f"{known[m]:.3f}" for m in METRICS)
+        print(name, *of, arm, *shown, f"{row['cpu']:.0f} s", flush=True)
 
 
 def answers(path: Path) -> list[dict[str, Any]]:

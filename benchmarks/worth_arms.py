@@ -153,8 +153,9 @@ def hdlc(fold: Fold, feat_ND: NDArray[np.float32], select: bool) -> Prob:
     learner = job.build()
     learner.load_weights(weights)
     learner.set_train(False)
+    net, feat = learner.nets["hdlc"].to(fold.device), torch.from_numpy(np.ascontiguousarray(feat_ND[:, mask]))
     with torch.no_grad():
-        logit = learner.nets["hdlc"](torch.from_numpy(np.ascontiguousarray(feat_ND[:, mask])))
+        logit = torch.cat([net(part.to(fold.device)).cpu() for part in feat.split(256)])
     return np.asarray(sigmoid(logit.double().numpy()))
 
 
@@ -216,6 +217,11 @@ CELL_ARMS: dict[str, Callable[[Fold], Prob]] = {
     "+ both (the method)": lambda fold: hdlc(fold, fold.reconstructed("cotconet"), select=True),
     "backbone, LeuGAN": with_gan,
 }
+MORE_ARMS: dict[str, Callable[[Fold], Prob]] = {
+    "SMod, + both": lambda fold: hdlc(fold, fold.reconstructed("smod"), select=True),
+    "resnet18, + both": lambda fold: hdlc(fold, fold.reconstructed("resnet18"), select=True),
+}
+"""Run where they are named: the method on another backbone's features."""
 FLOOR = "colour alone"
 
 
@@ -240,7 +246,8 @@ def scores(fold: Fold, arm: str) -> dict[str, object]:
 
 def answer(fold: Fold, arm: str) -> Prob:
     """An arm's, or that of the backbone of this name alone."""
-    return CELL_ARMS[arm](fold) if arm in CELL_ARMS else linear(fold, arm)
+    known = CELL_ARMS | MORE_ARMS
+    return known[arm](fold) if arm in known else linear(fold, arm)
 
 
 def images(fold: Fold, prob_N: Prob) -> Prob:

@@ -45,7 +45,11 @@ def load(name: str, root: str, folder: Path, most: int | None = None) -> CellSet
     if not kept.exists():
         np.savez(kept, **vars(cut(name, root, folder, most or MOST[name])))
     with np.load(kept) as arrays:
-        return CellSet(**arrays)
+        cells = CellSet(**arrays)
+    held = int(np.bincount(cells.of_N).max())
+    if most and MOST.get(name, 1) > 1 and held != most:
+        raise SystemExit(f"{kept} holds up to {held} cells of an image, not {most}: give another --out")
+    return cells
 
 
 def cut(name: str, root: str, folder: Path, most: int) -> CellSet:

@@ -70,7 +70,7 @@ def test_answers_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     cells = drawn()
     np.savez(tmp_path / "drawn.npz", **vars(cells))
     given_ = argparse.Namespace(out=tmp_path, tag="quick", settings=QUICK, arms=[FLOOR], device="cpu")
-    given_.seeds = [0, 1]
+    vars(given_).update(seeds=[0, 1], preset="tiny", jobs=1, threads=1, folds=FOLDS)
     for _ in range(2):
         run("drawn", cells, given_)
     path = tmp_path / "drawn.quick.answers.jsonl"
