@@ -132,6 +132,7 @@ def _scores(
 def _small(config: Config, arm: Arm, budget: Budget) -> BackboneConfig:
     """CoTCoNet at a size that a core trains in seconds."""
     values = {
+        "name": "cotconet",
         "image_size": 64,
         "layers": 1,
         "augment": {} if arm.augment else {"flips": False, "stain": 0.0},

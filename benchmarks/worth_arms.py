@@ -123,6 +123,11 @@ class Fold:
 # ---- arms ----------------------------------------------------------------------------------------------
 
 
+def own(fold: Fold) -> str:
+    """The backbone that the settings name."""
+    return fold.config.backbone.name
+
+
 def linear(fold: Fold, name: str) -> Prob:
     """The backbone's own linear head."""
     return head(fold, name, fold.features(name))
@@ -164,7 +169,7 @@ def with_gan(fold: Fold) -> Prob:
     look like."""
     if fold.extra is None:
         fold.extra = drawn(fold)
-    return linear(fold, "cotconet+gan")
+    return linear(fold, f"{own(fold)}+gan")
 
 
 def drawn(fold: Fold) -> NDArray[np.uint8]:
@@ -210,18 +215,17 @@ def forest(
 CELL_ARMS: dict[str, Callable[[Fold], Prob]] = {
     "colour of the cells alone": cell_colours,
     "resnet18": lambda fold: linear(fold, "resnet18"),
-    "backbone": lambda fold: linear(fold, "cotconet"),
-    "backbone, HDLC": lambda fold: hdlc(fold, fold.features("cotconet"), select=False),
-    "+ GraFR": lambda fold: hdlc(fold, fold.reconstructed("cotconet"), select=False),
-    "+ selection": lambda fold: hdlc(fold, fold.features("cotconet"), select=True),
-    "+ both (the method)": lambda fold: hdlc(fold, fold.reconstructed("cotconet"), select=True),
+    "backbone": lambda fold: linear(fold, own(fold)),
+    "backbone, HDLC": lambda fold: hdlc(fold, fold.features(own(fold)), select=False),
+    "+ GraFR": lambda fold: hdlc(fold, fold.reconstructed(own(fold)), select=False),
+    "+ selection": lambda fold: hdlc(fold, fold.features(own(fold)), select=True),
+    "+ both (the method)": lambda fold: hdlc(fold, fold.reconstructed(own(fold)), select=True),
     "backbone, LeuGAN": with_gan,
 }
 MORE_ARMS: dict[str, Callable[[Fold], Prob]] = {
-    "SMod, + both": lambda fold: hdlc(fold, fold.reconstructed("smod"), select=True),
     "resnet18, + both": lambda fold: hdlc(fold, fold.reconstructed("resnet18"), select=True),
 }
-"""Run where they are named: the method on another backbone's features."""
+"""Run where they are named."""
 FLOOR = "colour alone"
 
 

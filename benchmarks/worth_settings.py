@@ -29,7 +29,12 @@ from cotray.evaluation.metrics import classification_metrics
 METHOD, OWN, RIVAL = "+ both (the method)", "backbone", "resnet18"
 FAIR = ("backbone.augment", "backbone.train", "backbone.image_size", "backbone.label_smoothing")
 """What a rival backbone has too."""
-SHORT = ("backbone.augment.stain=0", "backbone.train.epochs=25", "backbone.train.max_steps=350")
+SHORT = (
+    "backbone.name=cotconet",
+    "backbone.augment.stain=0",
+    "backbone.train.epochs=25",
+    "backbone.train.max_steps=350",
+)
 """What every setting starts from."""
 LONG = ("backbone.train.epochs=75", "backbone.train.max_steps=1050")
 LONGER = ("backbone.train.epochs=225", "backbone.train.max_steps=3150")
@@ -59,6 +64,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "patches of 16": ("backbone.patch=16",),
     "dropout 0.1": ("backbone.smod.dropout=0.1",),
     "half the filters": ("backbone.smod.filters=[16, 32, 64, 128, 128]",),
+    "SMod alone": ("backbone.name=smod",),
     "pool first": ("backbone.smod.order=alg1",),
     "GMod's map as loud as the image": ("backbone.gmod_scale=1",),
     "GMod's map alone": ("backbone.skip=false",),

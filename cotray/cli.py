@@ -132,7 +132,7 @@ STAGE_SUMMARIES = {
     "ingest": "read, check, enhance and split the images",
     "segment": "train LeuSAM; find, segment and cut every cell",
     "synthesize": "LeuGAN balances the training split",
-    "train_backbone": "train GMod + SMod or a rival end to end",
+    "train_backbone": "train SMod, GMod + SMod or a rival end to end",
     "extract": "backbone features and graph reconstruction of every cell",
     "select": "sine-cosine search with adaptive beta-hill climbing over features",
     "classify": "train HDLC on the selected features; calibrate; write the bundle",

@@ -226,26 +226,29 @@ class AugmentConfig(Section):
 class BackboneConfig(Section):
     """GMod + SMod (Eq. 3-9), trained end to end with a linear head; or any model of timm in their place."""
 
-    name: str = "cotconet"
-    """Which backbone: `cotconet`, `gmod`, `smod`, or a model of timm by its name (`resnet18`, `vgg16`,
-    `vit_base_patch32_224`, `efficientnet_b1`, ...)."""
+    name: str = "smod"
+    """Which backbone: `smod` (the CNN alone), `cotconet` (the transformer GMod before it, as published;
+    presets `small` and `paper`), `gmod`, or a model of timm by its name (`resnet18`, `vgg16`,
+    `vit_base_patch32_224`, `efficientnet_b1`, ...). At `tiny`'s size GMod more than doubled the time and
+    added nothing that could be told from chance (docs/benchmarks.md)."""
     pretrained: str | None = None
     """Weights to start from, a file on disk or at a URI: a timm model's (.pth, .safetensors), or
     `train_backbone/backbone.safetensors` of another run. None = from nothing."""
     image_size: int = Field(96, ge=32)
     """Side of the input; for cotray's own a multiple of 32 and of `patch`."""
     patch: int = Field(8, ge=2)
-    """Patch side p; token width is p*p*3 (paper: 16)."""
+    """GMod's patch side p; token width is p*p*3 (paper: 16)."""
     layers: int = Field(2, ge=1)
-    """Transformer layers L."""
+    """GMod's transformer layers L."""
     heads: int = Field(4, ge=1)
-    """Attention heads H; divides p*p*3."""
+    """GMod's attention heads H; divides p*p*3."""
     mlp_ratio: float = Field(2.0, gt=0)
-    """Hidden width of the MLP over the token width (paper: 4)."""
+    """Hidden width of GMod's MLP over the token width (paper: 4)."""
     gmod_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout inside the transformer (`paper`: 0.1); on a CPU it costs a fifth of the training time."""
     skip: bool = True
-    """Feed SMod the image beside GMod's map (six channels); False = GMod's map alone, as printed."""
+    """Feed SMod the image beside GMod's map (`cotconet`: six channels); False = GMod's map alone, as
+    printed."""
     gmod_scale: float = Field(0.1, ge=0)
     """With `skip`, what GMod's map is multiplied with at first (weights of its last norm, learned from there;
     `paper`: 1). Before it has learned anything, that map is noise as loud as the image."""

@@ -1,4 +1,4 @@
-"""Train backbone: GMod + SMod end to end with a linear head, on real and synthetic training cells."""
+"""Train backbone: SMod, GMod + SMod or a rival, with a linear head, on real and synthetic training cells."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def require_two_classes(label_N: np.ndarray[tuple[int], np.dtype[np.int64]]) -> 
 
 STAGE = Stage(
     name="train_backbone",
-    summary="train GMod + SMod or a rival end to end",
+    summary="train SMod, GMod + SMod or a rival end to end",
     version=2,
     sections=("backbone",),
     needs=("segment", "synthesize"),

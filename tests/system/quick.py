@@ -22,6 +22,7 @@ QUICK = (
     "gan.train.epochs=2",
     "gan.use=always",
     "gan.grid_every=1",
+    "backbone.name=cotconet",
     "backbone.image_size=64",
     "backbone.layers=1",
     "backbone.smod.filters=[8,8,16,16,16]",
