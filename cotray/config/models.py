@@ -259,7 +259,7 @@ class BackboneConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     """Mirrors, turns, zoom and stain jitter on the device."""
     train: BackboneTrainConfig = BackboneTrainConfig(
-        epochs=75, max_steps=1050, batch_size=32, lr=1e-3, smooth=5
+        epochs=75, max_steps=3150, batch_size=32, lr=1e-3, smooth=5
     )
     """Training of the backbone. `train.patience` is off, and five epochs judge one: the validation loss may
     jump for thirty epochs while the rate is high, and settle only as it falls."""
