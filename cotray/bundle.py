@@ -5,7 +5,7 @@
     BUNDLE/
       bundle.json              format, config, operating point, figures, sha256 of every other file
       leusam.safetensors       cell segmentation: LeuSAM, or the rival that segment.model names
-      backbone.safetensors     GMod + SMod
+      backbone.safetensors     the backbone
       grafr.safetensors        the bank of training features GraFR looks neighbours up in, and its index
       selection.safetensors    which reconstructed features are used
       hdlc.safetensors         the classifier, with its input scale

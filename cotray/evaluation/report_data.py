@@ -53,6 +53,8 @@ class ReportData:
     run: str = ""
     created: str = ""
     model_version: str = ""
+    backbone: str = ""
+    """Its name (`backbone.name`)."""
     asked: str = "Is there a malignant (leukemic) leukocyte in this image?"
     unit: str = "images"
     """What was scored."""

@@ -194,6 +194,7 @@ def _report(config: Config, at: StageRun, held: Held, floor: Scores, bundle: Bun
         "run": at.run.folder.uri.rstrip("/").rpartition("/")[2],
         "created": now(),
         "model_version": bundle.version,
+        "backbone": config.backbone.name,
         "group_unit": "subjects" if _has_subjects(at) else "blocks of neighbouring or near-duplicate files",
         "test_size": len(images.id_N),
         "test_groups": len(set(images.group_N.tolist())),

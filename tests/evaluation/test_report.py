@@ -28,6 +28,7 @@ RICH = ReportData(
     run="r1",
     created="2025-01-30",
     model_version="abc",
+    backbone="smod",
     test_size=120,
     test_groups=20,
     found=395,
@@ -79,6 +80,11 @@ def test_a_rich_report_has_every_section_and_links_to_them() -> None:
     found = page(RICH)
     assert found.sections == SECTIONS
     assert [link.removeprefix("#") for link in found.links()] == ["result", *SECTIONS]
+
+
+def test_a_report_names_the_backbone() -> None:
+    assert "backbone: smod. Research use only" in page(RICH).text
+    assert "backbone:" not in page(BARE).text
 
 
 def test_a_bare_report_has_nothing_empty() -> None:
