@@ -95,6 +95,16 @@ class SModOnly(Backbone):
         return out
 
 
+GMOD_SETTINGS = ("patch", "layers", "heads", "mlp_ratio", "gmod_dropout", "skip", "gmod_scale")
+
+
+def without_effect(cfg: BackboneConfig, usual: BackboneConfig) -> list[str]:
+    """GMod's settings that differ from ``usual``, where the backbone has no GMod."""
+    if cfg.name in ("cotconet", "gmod"):
+        return []
+    return [name for name in GMOD_SETTINGS if getattr(cfg, name) != getattr(usual, name)]
+
+
 def smod_width(cfg: BackboneConfig) -> int:
     """Features that SMod gives for the configured side."""
     return int(cfg.smod.filters[-1]) * (cfg.image_size // 32) ** 2

@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 
-from cotray.config import BackboneConfig, Config
+from cotray.config import BackboneConfig, Config, load_config
 from cotray.errors import ClassError
+from cotray.features.backbone import without_effect
 from cotray.features.learner import BackboneLearner
 from cotray.fitting.best import best_epoch
 from cotray.fitting.job import Arrays, Job
@@ -34,6 +35,9 @@ from cotray.stages.training import fit
 
 def run(config: Config, at: StageRun) -> StageResult:
     """Train the backbone. Raises ClassError, TrainingError, NonFiniteLossError."""
+    for name in without_effect(config.backbone, load_config(config.preset).backbone):
+        of = config.backbone.name
+        at.say(f"backbone.{name} changes nothing: {of} has no GMod (backbone.name=cotconet has)")
     stream = training_stream(config, at) if config.backbone.train.data == "stream" else None
     real = real_cells(at, ("val",) if stream else ("train", "val"))
     train = stream or concat(split_of(real, "train"), synthetic_cells(at))

@@ -10,7 +10,7 @@ import torch
 from cotray.config import BackboneConfig
 from cotray.config.presets import PRESETS
 from cotray.errors import UnknownNameError
-from cotray.features.backbone import BACKBONES, CoTCoNet, GModOnly
+from cotray.features.backbone import BACKBONES, CoTCoNet, GModOnly, without_effect
 from cotray.features.gmod import split_patches
 from cotray.features.zoo import build_backbone
 
@@ -36,6 +36,15 @@ def test_paper_backbone_has_the_published_shapes() -> None:
         features = net.features(x)
     assert features.shape == (1, 16384) == (1, net.feature_dim)
     assert features.isfinite().all()
+
+
+def test_settings_of_gmod_are_named_where_there_is_none() -> None:
+    usual = tiny("smod")
+    assert without_effect(usual, usual) == []
+    changed = usual.model_copy(update={"layers": 4, "gmod_scale": 1.0, "image_size": 128})
+    assert without_effect(changed, usual) == ["layers", "gmod_scale"]
+    assert without_effect(changed.model_copy(update={"name": "resnet18"}), usual) == ["layers", "gmod_scale"]
+    assert without_effect(changed.model_copy(update={"name": "cotconet"}), usual) == []
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small"])
