@@ -9,7 +9,7 @@
 `run`: five folds over groups, a network seed for each; every group is tested once in each of `--seeds`.
 Each answer goes to a file at once, and a repeated command does what is missing (`--preset`, `--set KEY=VALUE`
 with a `--tag` of its own); `--arms` runs arms by name, or other backbones alone, and
-`--set backbone.name=cotconet` GMod + SMod in place of SMod.
+`--set backbone.name=cotconet` (or `resnet18` ...) all arms with that backbone in SMod's place.
 `settings`: many settings on the same folds, of which only validation figures are shown. `chosen`: what the
 other data set's validation parts would choose, tested. `across`: one set is learnt, the other asked, with
 more or less jitter of light and stain. `table`: mean and deviation over the folds, the interval by resampling

@@ -222,10 +222,6 @@ CELL_ARMS: dict[str, Callable[[Fold], Prob]] = {
     "+ both (the method)": lambda fold: hdlc(fold, fold.reconstructed(own(fold)), select=True),
     "backbone, LeuGAN": with_gan,
 }
-MORE_ARMS: dict[str, Callable[[Fold], Prob]] = {
-    "resnet18, + both": lambda fold: hdlc(fold, fold.reconstructed("resnet18"), select=True),
-}
-"""Run where they are named."""
 FLOOR = "colour alone"
 
 
@@ -250,8 +246,7 @@ def scores(fold: Fold, arm: str) -> dict[str, object]:
 
 def answer(fold: Fold, arm: str) -> Prob:
     """An arm's, or that of the backbone of this name alone."""
-    known = CELL_ARMS | MORE_ARMS
-    return known[arm](fold) if arm in known else linear(fold, arm)
+    return CELL_ARMS[arm](fold) if arm in CELL_ARMS else linear(fold, arm)
 
 
 def images(fold: Fold, prob_N: Prob) -> Prob:

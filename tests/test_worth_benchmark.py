@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import worth_across
 from benchmarks.worth import answers, run, shifted, table
 from benchmarks.worth_arms import CELL_ARMS, FLOOR, FOLDS, Fold, scores
-from benchmarks.worth_cells import CellSet
+from benchmarks.worth_cells import CellSet, load
 from benchmarks.worth_settings import METHOD, brier, grouped, ranked, rows_of, search
 from cotray.config import load_config
 from cotray.evaluation.floor import colour_histogram
@@ -71,7 +71,7 @@ def test_answers_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     np.savez(tmp_path / "drawn.npz", **vars(cells))
     given_ = argparse.Namespace(out=tmp_path, tag="quick", settings=QUICK, arms=[FLOOR], device="cpu")
     vars(given_).update(seeds=[0, 1], preset="tiny", jobs=1, threads=1, folds=FOLDS)
-    for _ in range(2):
+    for given_.jobs in (1, 2):  # the second finds all of it done
         run("drawn", cells, given_)
     path = tmp_path / "drawn.quick.answers.jsonl"
     wanted = [(FLOOR, seed, fold) for seed in (0, 1) for fold in range(FOLDS)]
@@ -79,6 +79,19 @@ def test_answers_are_kept_and_not_made_twice(tmp_path: Path) -> None:
     text = table(path, tmp_path)
     assert "**drawn, quick** (60 images, 20 groups, 5 folds a split)" in text
     assert "| colour alone | 10 | 1.000 ± 0.000 |" in text  # dark from light: nothing is easier
+    given_.tag = "beside"
+    run("drawn", cells, given_)
+    beside = sorted(
+        answers(tmp_path / "drawn.beside.answers.jsonl"), key=lambda row: (row["seed"], row["fold"])
+    )
+    assert [row["prob"] for row in beside] == [row["prob"] for row in answers(path)]
+
+
+def test_kept_cells_are_not_taken_for_others(tmp_path: Path) -> None:
+    np.savez(tmp_path / "taleqani.npz", **vars(drawn()))
+    assert len(load("taleqani", "", tmp_path, 2).of_N) == len(load("taleqani", "", tmp_path).of_N) == 120
+    with pytest.raises(SystemExit, match="holds up to 2 cells of an image, not 12: give another --out"):
+        load("taleqani", "", tmp_path, 12)
 
 
 @given(st.floats(0.01, 0.99), st.lists(st.floats(0, 1), min_size=2, max_size=20))
